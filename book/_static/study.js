@@ -1,0 +1,117 @@
+// Draws the charts of a page, each when the reader comes near it, at a width the page can hold.
+"use strict";
+(() => {
+  const folder = new URL(".", document.currentScript.src);
+  const VIEWS = ["layer", "concat", "hconcat", "vconcat"];
+  let library = null;
+
+  function loadVega() {
+    library ??= new Promise((resolve, reject) => {
+      const script = document.createElement("script");
+      script.src = new URL("vega.js", folder);
+      script.onload = () => resolve(window.vegaEmbed);
+      script.onerror = () => reject(new Error("the chart library _static/vega.js is missing"));
+      document.head.append(script);
+    });
+    return library;
+  }
+
+  function scaled(size, ratio) {
+    if (typeof size === "number") return Math.floor(size * ratio);
+    return size?.step ? { ...size, step: size.step * ratio } : size;
+  }
+
+  // A copy of the specification whose views are `ratio` times as wide; text and height stay as they are.
+  function narrowed(view, ratio) {
+    const copy = { ...view };
+    if ("width" in copy) copy.width = scaled(copy.width, ratio);
+    for (const key of VIEWS) if (copy[key]) copy[key] = copy[key].map((part) => narrowed(part, ratio));
+    if (copy.spec) copy.spec = narrowed(copy.spec, ratio);
+    const widths = copy.config?.view;
+    if (widths) {
+      const view = { ...widths };
+      for (const key of ["continuousWidth", "discreteWidth"]) if (key in view) view[key] = scaled(view[key], ratio);
+      copy.config = { ...copy.config, view };
+    }
+    return copy;
+  }
+
+  // The same views one below the other, legends underneath: for a screen too narrow to hold them side by side.
+  function stacked(view) {
+    const { hconcat, ...copy } = view;
+    if (hconcat) copy.vconcat = hconcat;
+    for (const key of VIEWS) if (copy[key]) copy[key] = copy[key].map(stacked);
+    if (copy.spec) copy.spec = stacked(copy.spec);
+    if (copy.columns) copy.columns = 1;
+    if (copy.encoding?.facet?.columns) copy.encoding = { ...copy.encoding, facet: { ...copy.encoding.facet, columns: 1 } };
+    if (copy.config) copy.config = { ...copy.config, legend: { ...copy.config.legend, orient: "bottom", columns: 3 } };
+    return copy;
+  }
+
+  async function embed(target, spec) {
+    const embedVega = await loadVega();
+    const options = { mode: "vega-lite", renderer: "svg", actions: false, tooltip: { theme: "light" } };
+    const result = await embedVega(target, spec, options);
+    return { result, width: target.querySelector("svg").getBoundingClientRect().width };
+  }
+
+  async function draw(figure) {
+    const card = figure.querySelector(".study-chart");
+    const style = getComputedStyle(card);
+    const room = card.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+    const target = document.createElement("div");
+    target.style.visibility = "hidden";
+    target.style.position = "absolute";
+    card.append(target);
+    const original = JSON.parse(figure.querySelector(".study-spec").textContent);
+    let spec = original;
+    let { result, width } = await embed(target, spec);
+    if (width > room * 1.5) {
+      spec = stacked(original);
+      result.finalize();
+      ({ result, width } = await embed(target, spec));
+    }
+    // Axes and legends do not shrink with the view, so the right ratio is found in a few steps.
+    for (let step = 0, ratio = 1; width > room && step < 4; step += 1) {
+      ratio *= Math.max(0.3, (room - 2) / width);
+      result.finalize();
+      ({ result, width } = await embed(target, narrowed(spec, ratio)));
+    }
+    figure.studyView?.finalize();
+    figure.studyView = result;
+    figure.studyRoom = room;
+    card.classList.toggle("wide", width > room);
+    target.removeAttribute("style");
+    card.replaceChildren(target);
+    figure.dataset.drawn = "true";
+  }
+
+  function redrawWhenResized(figures) {
+    let pending = 0;
+    addEventListener("resize", () => {
+      clearTimeout(pending);
+      pending = setTimeout(() => {
+        for (const figure of figures) {
+          const card = figure.querySelector(".study-chart");
+          if (figure.dataset.drawn && Math.abs(card.clientWidth - 24 - figure.studyRoom) > 8) draw(figure);
+        }
+      }, 200);
+    });
+  }
+
+  function start() {
+    const figures = [...document.querySelectorAll(".study-figure")];
+    const observer = new IntersectionObserver((entries) => {
+      for (const { isIntersecting, target } of entries) {
+        if (!isIntersecting) continue;
+        observer.unobserve(target);
+        draw(target).catch((error) => console.error(`figure ${target.id}: ${error.message}`));
+      }
+    }, { rootMargin: "400px" });
+    figures.forEach((figure) => observer.observe(figure));
+    redrawWhenResized(figures);
+  }
+
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
+  else start();
+})();

@@ -1,0 +1,150 @@
+"""``params.yaml`` as frozen, validated data.
+
+Every number of the study stands in that file, one section a stage. An unknown key, setting or chapter is an error that
+names the valid ones; equality and `Setting.fingerprint` follow from the fields.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, field_validator
+
+from study.data import DATASETS, Data
+from study.learners import Learner
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Threshold = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """Frozen, closed for unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Setting(Section):
+    """A data set × a learner with its hyper-parameters × a subset ratio, trained ``trials`` times."""
+
+    data: str
+    learner: Learner
+    ratio: Fraction
+    seed: NonNegativeInt
+    trials: PositiveInt
+    revision: PositiveInt
+
+    @field_validator("data")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in DATASETS:
+            raise ValueError(f"unknown data set {name!r}; valid data sets: {', '.join(DATASETS)}")
+        return name
+
+    def fingerprint(self, data: Data) -> str:
+        """Identifies all that changes a prediction: the data's order, learner, hyper-parameters, ratio, seed, revision.
+
+        The number of trials is left out, for more of them change no row; so is how many models train at once.
+        """
+        fields = self.model_dump(mode="json", exclude={"trials"}) | {"order_hash": data.order_hash}
+        text = json.dumps(_without(fields, "models_at_once"), sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+def _without(tree, key: str):
+    return {k: _without(v, key) for k, v in tree.items() if k != key} if isinstance(tree, dict) else tree
+
+
+class Estimate(Section):
+    """Stage `estimate`: what is selected and reported from a prediction file."""
+
+    mem_threshold: Threshold
+    infl_threshold: Threshold
+    mem_floor: Threshold
+    infl_floor: Threshold
+    reliability_splits: PositiveInt
+    null_permutations: PositiveInt
+    seed: NonNegativeInt
+
+
+class LeaveOneOut(Section):
+    """Stage `leave_one_out`: exact ground truth for a few examples across the range of memorization."""
+
+    setting: str
+    examples: PositiveInt
+    models: PositiveInt
+    seed: NonNegativeInt
+
+
+class Removal(Section):
+    """Stage `removal`: fresh models without the memorized examples, and without as many random ones."""
+
+    setting: str
+    thresholds: tuple[Threshold, ...]
+    repeats: PositiveInt
+    random_draws: PositiveInt
+    seed: NonNegativeInt
+
+
+class Fitting(Section):
+    """Stage `fitting`: digits with true, partly random and random labels, fitted by a network and by a linear model."""
+
+    examples: PositiveInt
+    corruption: tuple[Threshold, ...]
+    repeats: PositiveInt
+    network: Learner
+    linear: Learner
+    seed: NonNegativeInt
+
+
+class LongTail(Section):
+    """Stage `long_tail`: Theorem 2.3 of Feldman (2020) simulated in the discrete case."""
+
+    labels: PositiveInt
+    draws: PositiveInt
+    seed: NonNegativeInt
+
+
+Scalar = bool | int | float | str
+
+
+class Params(Section):
+    """The whole of ``params.yaml``; ``chapters`` holds one table of scalars for each chapter's parameters cell."""
+
+    settings: dict[str, Setting]
+    estimate: Estimate
+    leave_one_out: LeaveOneOut
+    removal: Removal
+    fitting: Fitting
+    long_tail: LongTail
+    chapters: dict[str, dict[str, Scalar]]
+
+    def setting(self, name: str) -> Setting:
+        """One setting; raises ``ValueError`` that lists the valid names."""
+        if name not in self.settings:
+            raise ValueError(f"unknown setting {name!r}; valid settings: {', '.join(self.settings)}")
+        return self.settings[name]
+
+    def chapter(self, name: str) -> dict[str, Scalar]:
+        """The parameters of one chapter; raises ``ValueError`` that lists the valid names."""
+        if name not in self.chapters:
+            raise ValueError(f"unknown chapter {name!r}; valid chapters: {', '.join(self.chapters)}")
+        return self.chapters[name]
+
+
+def load(path: Path | str = "params.yaml") -> Params:
+    """Read and check ``params.yaml``.
+
+    Raises ``ValueError`` that names each wrong key, its value, and the keys that are valid in its place.
+    """
+    tree = yaml.safe_load(Path(path).read_text())
+    try:
+        return Params.model_validate(tree)
+    except ValidationError as error:
+        raise ValueError(f"{path} is not valid:\n" + "\n".join(map(_explain, error.errors()))) from error
+
+
+def _explain(problem: dict) -> str:
+    where = ".".join(str(part) for part in problem["loc"])
+    return f"  {where}: {problem['msg']}; found {problem['input']!r}"
