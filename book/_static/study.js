@@ -21,12 +21,30 @@
     return size?.step ? { ...size, step: size.step * ratio } : size;
   }
 
-  // A copy of the specification whose views are `ratio` times as wide; text and height stay as they are.
-  function narrowed(view, ratio) {
+  function marks(view) {
+    const own = view.mark ? [view.mark.type ?? view.mark] : [];
+    return own.concat(...(view.layer ?? []).map(marks));
+  }
+
+  // Pictures and grids of cells would be distorted if they lost width alone.
+  function keepsShape(view) {
+    const drawn = marks(view);
+    return drawn.length > 0 && drawn.every((mark) => ["image", "rect", "square", "text"].includes(mark));
+  }
+
+  // A copy of the specification whose views are `ratio` times as wide; text stays as it is, and so does the height
+  // unless the view consists of pictures or cells.
+  function narrowed(view, ratio, inherited = false) {
     const copy = { ...view };
+    const shaped = inherited || keepsShape(view);
     if ("width" in copy) copy.width = scaled(copy.width, ratio);
-    for (const key of VIEWS) if (copy[key]) copy[key] = copy[key].map((part) => narrowed(part, ratio));
-    if (copy.spec) copy.spec = narrowed(copy.spec, ratio);
+    if ("height" in copy && shaped) copy.height = scaled(copy.height, ratio);
+    if (copy.mark?.type === "image") {
+      const { width, height } = copy.mark;
+      copy.mark = { ...copy.mark, width: scaled(width, ratio), height: scaled(height, ratio) };
+    }
+    for (const key of VIEWS) if (copy[key]) copy[key] = copy[key].map((part) => narrowed(part, ratio, shaped));
+    if (copy.spec) copy.spec = narrowed(copy.spec, ratio, shaped);
     const widths = copy.config?.view;
     if (widths) {
       const view = { ...widths };

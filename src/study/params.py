@@ -48,8 +48,11 @@ class Setting(Section):
         The number of trials is left out, for more of them change no row; so is how many models train at once.
         """
         fields = self.model_dump(mode="json", exclude={"trials"}) | {"order_hash": data.order_hash}
-        text = json.dumps(_without(fields, "models_at_once"), sort_keys=True)
-        return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+        return _digest(json.dumps(_without(fields, "models_at_once"), sort_keys=True))
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
 def _without(tree, key: str):
@@ -131,6 +134,14 @@ class Params(Section):
         if name not in self.chapters:
             raise ValueError(f"unknown chapter {name!r}; valid chapters: {', '.join(self.chapters)}")
         return self.chapters[name]
+
+
+    def fingerprint(self, section: str, part: Setting | str | None = None) -> str:
+        """Identifies the parameters a run was made with: of a setting, of a chapter, or of a whole section."""
+        chosen = part if isinstance(part, Setting) else getattr(self, section)
+        chosen = chosen[part] if isinstance(part, str) else chosen
+        text = chosen.model_dump_json() if isinstance(chosen, BaseModel) else json.dumps(chosen, sort_keys=True)
+        return _digest(text)
 
 
 def load(path: Path | str = "params.yaml") -> Params:

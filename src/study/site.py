@@ -65,7 +65,9 @@ def render(book: Path, repository: str | None = None) -> Path:
 
 def add_scripts(folder: Path) -> None:
     """Puts the chart library (Vega, Vega-Lite, vega-embed) and MathJax into the folder, one file each."""
-    write_text(folder / "vega.js", vl_convert.javascript_bundle(vl_version=VEGALITE))
+    # The bundle declares hundreds of short names; in a function of its own none of them meets a name of the theme.
+    bundle = vl_convert.javascript_bundle(vl_version=VEGALITE)
+    write_text(folder / "vega.js", f"(() => {{{bundle}\n}})();\n")
     packaged = [file for file in importlib.metadata.files("sphinx-mathjax-offline") if str(file).endswith(MATHJAX)]
     if not packaged:
         raise SiteFailed(f"the package sphinx-mathjax-offline has no {MATHJAX}")

@@ -39,7 +39,7 @@ VEGALITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 @alt.theme.register("study", enable=False)
 def theme() -> alt.theme.ThemeConfig:
     """The look of every chart: white ground, colours that colour-blind readers can tell apart, legible axes."""
-    axis = {"labelFontSize": 12, "titleFontSize": 13, "titleFontWeight": "normal", "titlePadding": 8, "gridColor": "#e6e6e6",
+    axis = {"labelFontSize": 12, "titleFontSize": 13, "titleFontWeight": "normal", "titlePadding": 8, "labelFlush": False, "gridColor": "#e6e6e6",
             "domainColor": "#555555", "tickColor": "#555555", "labelColor": "#222222", "titleColor": "#222222"}
     return {"config": {
         "background": "white",
@@ -95,9 +95,9 @@ def show(figure: Figure) -> None:
     spec = specification(figure)
     png = raster(spec)
     folder = os.environ.get("STUDY_FIGURES")
+    links = os.environ.get("STUDY_FIGURE_LINKS", folder)
     if folder:
         save(figure, spec, png, Path(folder))
-    links = os.environ.get("STUDY_FIGURE_LINKS", folder) if folder else None
     display({"text/html": markup(figure, spec, links, os.environ.get("STUDY_RERUN", "")),
              "image/png": base64.b64encode(png).decode("ascii"),
              "text/plain": figure.alt}, raw=True)

@@ -1,0 +1,144 @@
+"""Verbs: `python -m study stage | chapter | audit | bench | claims | site`; each is a few lines over the package."""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+
+from study import notebooks, params
+from study.data import DataError
+from study.predictions import PredictionError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+STAGES, CHAPTERS = Path("notebooks/stages"), Path("notebooks/chapters")
+
+
+@app.command()
+def stage(name: str, item: Annotated[str, typer.Argument(help="the setting, for stages that run once for each")] = ""):
+    """Run one stage of the pipeline through its notebook; the executed copy is kept in records/."""
+    source = _known(name, {path.stem: path for path in STAGES.glob("*.md")}, "stage")
+    study = params.load()
+    values = {"setting": item} if item else {}
+    fingerprint = study.fingerprint(name, study.setting(item) if item else None)
+    out = Path("records") / f"{notebooks.run_name(name, item)}.ipynb"
+    with _progress_shown(), notebooks.recorded(name, item, fingerprint):
+        notebooks.execute(source, out, values)
+    typer.echo(f"wrote {out}")
+
+
+@app.command()
+def chapter(
+    name: str,
+    set_: Annotated[list[str], typer.Option("--set", help="name=value; makes a preview outside the pipeline")] = [],
+):
+    """Execute one chapter with its parameters from params.yaml; with --set, a preview with others in .preview/."""
+    source = _known(name, {re.sub(r"^\d+_", "", path.stem): path for path in CHAPTERS.glob("*.md")}, "chapter")
+    study = params.load()
+    values = study.chapter(name) | dict(_assignment(text) for text in set_)
+    out = Path(".preview" if set_ else "book/chapters") / f"{source.stem}.ipynb"
+    figures = Path(".preview/figures" if set_ else "book/_static/figures") / name
+    with notebooks.recorded("chapter", name, study.fingerprint("chapters", name), Path(".preview" if set_ else "records")):
+        notebooks.execute(source, out, values, figures)
+    typer.echo(f"wrote {out}")
+
+
+@app.command()
+def audit(
+    setting: str,
+    trials: Annotated[list[int], typer.Option(help="trial numbers to train again")] = [0],
+    threshold: Annotated[float, typer.Option(help="least agreement in per cent")] = 99.9,
+):
+    """Train single trials again and compare each with its row of the prediction file; exit code 1 below the threshold."""
+    from study.audit import audit as run
+
+    report = run(setting, params.load().setting(setting), trials)
+    typer.echo(report.to_string(index=False))
+    if (report.agreement < threshold).any():
+        raise typer.Exit(1)
+
+
+@app.command()
+def bench(name: Annotated[str, typer.Argument(help="a script of benchmarks/, default all")] = ""):
+    """Run the benchmarks; each prints a ratio."""
+    scripts = {path.stem: path for path in Path("benchmarks").glob("*.py")}
+    for script in [_known(name, scripts, "benchmark")] if name else sorted(scripts.values()):
+        subprocess.run([sys.executable, script], check=True)
+
+
+@app.command()
+def claims():
+    """Judge every claim of claims.yaml by the tables and write the scorecard."""
+    from study import claims
+
+    typer.echo(claims.run())
+
+
+@app.command()
+def site():
+    """Build the site from the executed chapters into book/_build/html."""
+    from study import site
+
+    typer.echo(f"wrote {site.build()}")
+
+
+def _known(name: str, valid: dict[str, Path], kind: str) -> Path:
+    if name not in valid:
+        raise ValueError(f"unknown {kind} {name!r}; valid: {', '.join(sorted(valid))}")
+    return valid[name]
+
+
+def _assignment(text: str) -> tuple[str, object]:
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise ValueError(f"--set {text!r} is not of the form name=value")
+    return name, yaml.safe_load(value)
+
+
+@contextmanager
+def _progress_shown():
+    """Show what the stage's kernel writes to the file that $STUDY_PROGRESS names, as it comes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path, ended = Path(folder) / "progress", threading.Event()
+        path.touch()
+        os.environ["STUDY_PROGRESS"] = str(path)
+        follower = threading.Thread(target=_follow, args=(path, ended))
+        follower.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            follower.join()
+            del os.environ["STUDY_PROGRESS"]
+
+
+def _follow(path: Path, ended: threading.Event) -> None:
+    with path.open() as lines:
+        while True:
+            last = ended.is_set()
+            for line in lines:
+                print(line, end="", file=sys.stderr, flush=True)
+            if last:
+                return
+            time.sleep(0.3)
+
+
+def main() -> None:
+    """Errors that a user can mend end with one line and exit code 2; anything else shows its traceback."""
+    try:
+        app()
+    except (ValueError, TypeError, FileNotFoundError, DataError, PredictionError, notebooks.NotebookFailed) as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
