@@ -48,20 +48,36 @@
     const widths = copy.config?.view;
     if (widths) {
       const view = { ...widths };
-      for (const key of ["continuousWidth", "discreteWidth"]) if (key in view) view[key] = scaled(view[key], ratio);
+      for (const key of ["continuousWidth", "discreteWidth", "step"]) if (key in view) view[key] = scaled(view[key], ratio);
       copy.config = { ...copy.config, view };
     }
     return copy;
   }
 
+  function wrapped(title, letters) {
+    if (typeof title === "string") {
+      const pattern = new RegExp(`(.{1,${letters}})(?:\\s+|$)`, "g");
+      return title.length > letters ? title.match(pattern).map((line) => line.trim()) : title;
+    }
+    return typeof title?.text === "string" ? { ...title, text: wrapped(title.text, letters) } : title;
+  }
+
+  // A single row of small charts becomes a single column of them.
+  function refolded(encoding) {
+    const { column, ...rest } = encoding;
+    if (column && !rest.row && !rest.facet) return { ...rest, facet: { ...column, columns: 1 } };
+    return rest.facet?.columns ? { ...encoding, facet: { ...rest.facet, columns: 1 } } : encoding;
+  }
+
   // The same views one below the other, legends underneath: for a screen too narrow to hold them side by side.
-  function stacked(view) {
+  function stacked(view, letters) {
     const { hconcat, ...copy } = view;
     if (hconcat) copy.vconcat = hconcat;
-    for (const key of VIEWS) if (copy[key]) copy[key] = copy[key].map(stacked);
-    if (copy.spec) copy.spec = stacked(copy.spec);
+    for (const key of VIEWS) if (copy[key]) copy[key] = copy[key].map((part) => stacked(part, letters));
+    if (copy.spec) copy.spec = stacked(copy.spec, letters);
     if (copy.columns) copy.columns = 1;
-    if (copy.encoding?.facet?.columns) copy.encoding = { ...copy.encoding, facet: { ...copy.encoding.facet, columns: 1 } };
+    if (copy.title) copy.title = wrapped(copy.title, letters);
+    if (copy.encoding) copy.encoding = refolded(copy.encoding);
     if (copy.config) copy.config = { ...copy.config, legend: { ...copy.config.legend, orient: "bottom", columns: 3 } };
     return copy;
   }
@@ -85,7 +101,7 @@
     let spec = original;
     let { result, width } = await embed(target, spec);
     if (width > room * 1.5) {
-      spec = stacked(original);
+      spec = stacked(original, Math.floor(room / 8));
       result.finalize();
       ({ result, width } = await embed(target, spec));
     }

@@ -46,7 +46,9 @@ def chapter(
     values = study.chapter(name) | dict(_assignment(text) for text in set_)
     out = Path(".preview" if set_ else "book/chapters") / f"{source.stem}.ipynb"
     figures = Path(".preview/figures" if set_ else "book/_static/figures") / name
-    with notebooks.recorded("chapter", name, study.fingerprint("chapters", name), Path(".preview" if set_ else "records")):
+    with notebooks.recorded(
+        "chapter", name, study.fingerprint("chapters", name), Path(".preview" if set_ else "records")
+    ):
         notebooks.execute(source, out, values, figures)
     typer.echo(f"wrote {out}")
 

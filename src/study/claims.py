@@ -22,8 +22,16 @@ from typing import Annotated, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeFloat, PositiveFloat, StringConstraints
-from pydantic import model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    NonNegativeFloat,
+    PositiveFloat,
+    StringConstraints,
+    model_validator,
+)
 
 from study import tables
 
@@ -34,8 +42,15 @@ CHAPTERS = Literal[
     "generative models", "information measures", "privacy",
 ]  # fmt: skip
 FACTORS = {"percent": 0.01, "points": 0.01}
+TOLERANCES = {"percent": "points"}
 SUFFIXES = {"percent": " %", "points": " points"}
 BEGIN, END = "<!-- scorecard: begin -->", "<!-- scorecard: end -->"
+
+INTRODUCTION = """Each claim below was published elsewhere; none of the verdicts was typed. A rule, fixed in `claims.yaml`, compares what
+was measured here with what was published, and a control says what would have failed if the effect were absent.
+*Reproduced* needs a run that may be held against the published number itself; on other data or at another size the
+best verdict is *direction reproduced*. A failed rule or a failed control makes it *not reproduced*, with the reason.
+Values after ± are standard errors in the measured column and the authors' own uncertainty in the published one."""
 
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 Kebab = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
@@ -43,7 +58,7 @@ Pointer = Annotated[str, StringConstraints(pattern=r"^tables/[^#]+\.json#(/[^/]+
 Reference = Pointer | Literal["published"] | FiniteFloat
 
 
-class LedgerError(Exception):
+class LedgerError(ValueError):
     """The ledger cannot be judged: a file, a pointer or a shape is not what a claim says it is."""
 
 
@@ -127,6 +142,7 @@ class Control(Frozen):
     """What would fail if the effect were absent, in words and, where `measured` is given, as a check."""
 
     statement: Text
+    unit: str = ""
     measured: Pointer | None = None
     rule: Rule | None = None
 
@@ -352,7 +368,7 @@ def _row(ledger: Ledger, claim: Claim, root: str | Path) -> dict:
         "measured": main.shown if main else "",
         "value": float(main.measured.value[0]) if single else np.nan,
         "std_error": float(main.measured.std_error[0]) if single else np.nan,
-        "rule": main.wanted if main else _describe(claim.rule, claim, root),
+        "rule": main.wanted if main else describe(claim.rule, None, claim.published.unit),
         "verdict": verdict,
         "reason": reason,
         "scale": claim.scale,
@@ -366,14 +382,13 @@ def _row(ledger: Ledger, claim: Claim, root: str | Path) -> dict:
 def _verdict(claim: Claim, root: str | Path) -> tuple[Check | None, Check | None, str, str]:
     if claim.measured is None:
         return None, None, "not tested", ""
-    main = _check(claim.rule, claim.measured, claim, root)
-    control = _check(claim.control.rule, claim.control.measured, claim, root) if claim.control.measured else None
+    main, control = _check(claim.rule, claim, root), _check_control(claim, root)
     if control and not control.passed:
         reason = f"the control failed: {control.shown}, which must be {control.wanted}"
         return main, control, "not reproduced", reason
     if main.passed:
         return main, control, *_passed(claim)
-    if claim.weaker and (weaker := _check(claim.weaker, claim.measured, claim, root)).passed:
+    if claim.weaker and (weaker := _check(claim.weaker, claim, root)).passed:
         return main, control, "direction reproduced", f"not {main.wanted}, but {weaker.wanted}"
     return main, control, "not reproduced", f"{main.shown}, which must be {main.wanted}"
 
@@ -384,13 +399,25 @@ def _passed(claim: Claim) -> tuple[str, str]:
     return "direction reproduced", "other data or another size than the paper's"
 
 
-def _check(rule: Rule, pointer: str, claim: Claim, root: str | Path) -> Check:
-    measured, reference = quantity(root, pointer), _reference(rule, claim, root)
+def _check(rule: Rule, claim: Claim, root: str | Path) -> Check:
+    reference = _reference(rule, claim, root)
+    return _applied(rule, claim.measured, reference, claim.published.unit, root)
+
+
+def _check_control(claim: Claim, root: str | Path) -> Check | None:
+    control = claim.control
+    if control.measured is None:
+        return None
+    return _applied(control.rule, control.measured, _reference(control.rule, claim, root), control.unit, root)
+
+
+def _applied(rule: Rule, pointer: str, reference: Quantity | None, unit: str, root: str | Path) -> Check:
+    measured = quantity(root, pointer)
     try:
         passed = holds(rule, measured, reference)
     except LedgerError as error:
         raise LedgerError(f"{pointer}: {error}") from None
-    return Check(measured, passed, _shown(measured, claim.published.unit), _describe(rule, claim, root))
+    return Check(measured, passed, _shown(measured, unit), describe(rule, reference, unit))
 
 
 def _reference(rule: Rule, claim: Claim, root: str | Path) -> Quantity | None:
@@ -436,27 +463,29 @@ def _shown(measured: Quantity, unit: str) -> str:
     return ", ".join(show(value, error, unit) for value, error in zip(*measured, strict=True))
 
 
-def _describe(rule: Rule, claim: Claim, root: str | Path) -> str:
+def describe(rule: Rule, reference: Quantity | None, unit: str = "") -> str:
+    """A rule in words, to follow "must be"; thresholds appear in the unit, `reference` (k,) as far as it is known."""
+    beyond, slack = (f"{word} {rule.k:g} standard errors" if rule.k else "" for word in (" by", " up to"))
     if isinstance(rule, Ordering):
-        return f"{rule.kind} (up to {rule.k:g} standard errors)"
-    against = _against(rule, claim, root)
-    margin = f" by {rule.k:g} standard errors" if rule.k else ""
-    slack = f" (up to {rule.k:g} standard errors)" if rule.k else ""
-    return {
-        "within": lambda: f"within {rule.tolerance:g} plus {rule.k:g} standard errors of {against}",
-        "ratio": lambda: f"{rule.low:g} to {rule.high:g} times {against}",
-        "greater": lambda: f"above {against}{margin}",
-        "less": lambda: f"below {against}{margin}",
-        "at_least": lambda: f"at least {against}{slack}",
-        "at_most": lambda: f"at most {against}{slack}",
-    }[rule.kind]()
+        return f"{rule.kind}{slack}"
+    against = _against(rule, reference, unit)
+    if isinstance(rule, Within):
+        tolerance = f"{show(rule.tolerance, 0.0, TOLERANCES.get(unit, unit))} plus " if rule.tolerance else ""
+        return f"within {tolerance}{rule.k:g} standard errors of {against}"
+    if isinstance(rule, Ratio):
+        return f"{rule.low:g} to {rule.high:g} times {against}"
+    words = {"greater": f"above {against}{beyond}", "less": f"below {against}{beyond}"}
+    words |= {"at_least": f"at least {against}{slack}", "at_most": f"at most {against}{slack}"}
+    return words[rule.kind]
 
 
-def _against(rule: Rule, claim: Claim, root: str | Path) -> str:
+def _against(rule: Within | Ratio | Compare, reference: Quantity | None, unit: str) -> str:
     if rule.against == "published":
         return "the published value"
-    shown = _shown(_reference(rule, claim, root), claim.published.unit)
-    return f"{shown} ({rule.against.partition('#/')[2]})" if isinstance(rule.against, str) else shown
+    if isinstance(rule.against, str):
+        name = rule.against.partition("#/")[2]
+        return f"{_shown(reference, unit)} ({name})" if reference else name
+    return show(rule.against, 0.0, unit)
 
 
 # Pages -----------------------------------------------------------------------------------------------------------------
@@ -469,8 +498,8 @@ def counts(frame: pd.DataFrame) -> dict[str, int]:
 
 
 def scorecard_markdown(frame: pd.DataFrame) -> str:
-    """The scorecard as MyST: counts by verdict, then for each system its claims, the tested ones first."""
-    parts = [_counts_table(frame)]
+    """The scorecard as a MyST page: counts by verdict, then for each system its claims, the tested ones first."""
+    parts = ["# Scorecard", INTRODUCTION, _counts_table(frame)]
     for title, rows in frame.groupby("title", sort=False):
         tested = rows["verdict"] != "not tested"
         parts.append(f"## {title}")

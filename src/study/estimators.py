@@ -37,7 +37,9 @@ def estimate(members, train_correct, test_correct=None, train_labels=None, test_
     """
     members, train_correct = _matrix("members", members), _matrix("train_correct", train_correct)
     if members.shape != train_correct.shape:
-        raise ValueError(f"members is {members.shape} but train_correct is {train_correct.shape}; both are (trial, train)")
+        raise ValueError(
+            f"members is {members.shape} but train_correct is {train_correct.shape}; both are (trial, train)"
+        )
     if test_correct is not None:
         test_correct = _matrix("test_correct", test_correct)
         if len(test_correct) != len(members):
@@ -60,7 +62,9 @@ def _labels(name: str, labels, matrix) -> np.ndarray | None:
         return None
     labels = np.asarray(labels)
     if matrix is None or labels.shape != matrix.shape[1:]:
-        raise ValueError(f"{name} has shape {labels.shape}; one label for each column of its correctness matrix is needed")
+        raise ValueError(
+            f"{name} has shape {labels.shape}; one label for each column of its correctness matrix is needed"
+        )
     return labels
 
 
@@ -121,7 +125,11 @@ class Estimates:
         return self._differences(counts, train, test)
 
     def pairs(
-        self, mem_threshold: float, infl_threshold: float, same_class: bool = True, influence_of: "Estimates | None" = None
+        self,
+        mem_threshold: float,
+        infl_threshold: float,
+        same_class: bool = True,
+        influence_of: "Estimates | None" = None,
     ) -> pd.DataFrame:
         """Pairs with mem >= ``mem_threshold`` and abs(infl) >= ``infl_threshold``, strongest first.
 

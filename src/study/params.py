@@ -75,8 +75,11 @@ class LeaveOneOut(Section):
     """Stage `leave_one_out`: exact ground truth for a few examples across the range of memorization."""
 
     setting: str
-    examples: PositiveInt
+    examples: Annotated[int, Field(ge=2)]
     models: PositiveInt
+    subset_models: PositiveInt
+    bootstrap: Annotated[int, Field(ge=2)]
+    permutations: Annotated[int, Field(ge=2)]
     seed: NonNegativeInt
 
 
@@ -85,8 +88,8 @@ class Removal(Section):
 
     setting: str
     thresholds: tuple[Threshold, ...]
-    repeats: PositiveInt
-    random_draws: PositiveInt
+    random_shares: tuple[Fraction, ...]
+    repeats: Annotated[int, Field(ge=2)]
     seed: NonNegativeInt
 
 
@@ -134,7 +137,6 @@ class Params(Section):
         if name not in self.chapters:
             raise ValueError(f"unknown chapter {name!r}; valid chapters: {', '.join(self.chapters)}")
         return self.chapters[name]
-
 
     def fingerprint(self, section: str, part: Setting | str | None = None) -> str:
         """Identifies the parameters a run was made with: of a setting, of a chapter, or of a whole section."""

@@ -88,7 +88,9 @@ def _zip(folder: Path, part: Path, path: Path) -> None:
 def load(path: Path) -> xr.Dataset:
     """The whole file in memory. Raises `PredictionError` if it is missing, truncated or edited."""
     if not path.is_file():
-        raise PredictionError(f"{path} does not exist; `dvc pull` fetches it where it is published, `dvc repro` trains it")
+        raise PredictionError(
+            f"{path} does not exist; `dvc pull` fetches it where it is published, `dvc repro` trains it"
+        )
     try:
         _check_archive(path)
         with ZipStore(path, mode="r") as store:
@@ -118,7 +120,9 @@ def verify(dataset: xr.Dataset, setting: Setting, data: Data) -> np.ndarray:
     masks = subsets.members(setting.seed, dataset.trial.values, data.n, setting.ratio)
     wrong = np.flatnonzero(subsets.checksums(masks) != dataset.subset_checksum.values)
     if len(wrong):
-        raise PredictionError(f"subset checksums of {len(wrong)} trials differ, the first is {dataset.trial.values[wrong[0]]}")
+        raise PredictionError(
+            f"subset checksums of {len(wrong)} trials differ, the first is {dataset.trial.values[wrong[0]]}"
+        )
     return masks
 
 

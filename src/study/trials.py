@@ -44,10 +44,10 @@ def cluster(workers: int | None = None):
             yield client
 
 
-def train(name: str, setting: Setting, client: Client | None = None) -> Path:
+def train(name: str, setting: Setting, workers: int | None = None) -> Path:
     """Bring ``predictions/<name>.zarr.zip`` to exactly the trials 0 ... ``setting.trials`` - 1; return its path.
 
-    Raises ``RuntimeError`` if another process is training the same setting.
+    ``workers`` as in `cluster`, which is started only if a row is missing. Raises ``RuntimeError`` if another process is training the same setting.
     """
     data = datasets.load(setting.data)
     path, scratch = predictions.path_of(name), SCRATCH / setting.fingerprint(data)
@@ -55,7 +55,7 @@ def train(name: str, setting: Setting, client: Client | None = None) -> Path:
     with _alone(name, scratch):
         rows = _rows_of_file(path, setting, data) | _rows_of_scratch(scratch)
         missing = [trial for trial in range(setting.trials) if trial not in rows]
-        for block in _train_blocks(name, setting, data, missing, client):
+        for block in _train_blocks(name, setting, data, missing, workers) if missing else ():
             _keep(scratch, block)
             rows |= _by_trial(block)
         _assemble(path, setting, data, rows)
@@ -69,18 +69,20 @@ def _alone(name: str, scratch: Path):
     try:
         lock.acquire()
     except Timeout:
-        raise RuntimeError(f"another process is training {name} (lock {lock.lock_file}); wait for it or end it") from None
+        raise RuntimeError(
+            f"another process is training {name} (lock {lock.lock_file}); wait for it or end it"
+        ) from None
     try:
         yield
     finally:
         lock.release()
 
 
-def _train_blocks(name: str, setting: Setting, data: Data, missing: list[int], client: Client | None):
+def _train_blocks(name: str, setting: Setting, data: Data, missing: list[int], workers: int | None):
     """Finished blocks, in the order in which they finish."""
     size = setting.learner.models_at_once
     blocks = [missing[start : start + size] for start in range(0, len(missing), size)]
-    with Progress(f"train {name}", total=len(missing), unit="models") as progress:
+    with cluster(workers) as client, Progress(f"train {name}", total=len(missing), unit="models") as progress:
         for block in _map(_train_block, data, [(setting, block) for block in blocks], client):
             progress.advance(len(block["trials"]))
             yield block
@@ -173,7 +175,12 @@ def _rows_of_file(path: Path, setting: Setting, data: Data) -> dict[int, tuple]:
     if dataset.attrs["fingerprint"] != setting.fingerprint(data):
         return {}
     predictions.verify(dataset, setting, data)
-    names = {"trials": "trial", "train_correct": "train_correct", "test_correct": "test_correct", "diverged": "diverged"}
+    names = {
+        "trials": "trial",
+        "train_correct": "train_correct",
+        "test_correct": "test_correct",
+        "diverged": "diverged",
+    }
     return _by_trial({key: dataset[variable].values for key, variable in names.items()})
 
 

@@ -44,7 +44,7 @@ def theme() -> alt.theme.ThemeConfig:
     return {"config": {
         "background": "white",
         "font": FONT,
-        "view": {"continuousWidth": WIDTH, "continuousHeight": HEIGHT, "stroke": None},
+        "view": {"continuousWidth": WIDTH, "continuousHeight": HEIGHT, "step": 24, "stroke": None},
         "axis": axis,
         "header": {"labelFontSize": 12, "titleFontSize": 13, "titleFontWeight": "normal"},
         "legend": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "labelLimit": 260},

@@ -115,9 +115,7 @@ class _Layer:
 
     def update(self, x: torch.Tensor, gradient: torch.Tensor, rate: float, momentum: float, decay: float) -> None:
         scale = -rate / x.shape[1]
-        torch.baddbmm(
-            self.weight_velocity, x.mT, gradient, beta=momentum, alpha=scale, out=self.weight_velocity
-        )
+        torch.baddbmm(self.weight_velocity, x.mT, gradient, beta=momentum, alpha=scale, out=self.weight_velocity)
         if decay:
             self.weight_velocity.add_(self.weight, alpha=-rate * decay)
         self.bias_velocity.mul_(momentum).add_(gradient.sum(1, keepdim=True), alpha=scale)
@@ -128,9 +126,7 @@ class _Layer:
 def _layer(weight: torch.Tensor, batch_size: int) -> _Layer:
     k, _, out = weight.shape
     bias, activations = torch.zeros(k, 1, out), torch.empty(k, batch_size, out)
-    return _Layer(
-        weight, bias, torch.zeros_like(weight), bias.clone(), activations, torch.empty_like(activations)
-    )
+    return _Layer(weight, bias, torch.zeros_like(weight), bias.clone(), activations, torch.empty_like(activations))
 
 
 class Networks:

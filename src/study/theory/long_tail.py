@@ -465,7 +465,7 @@ def _twin_rows(problem, parameters, seen, known) -> list[dict]:
 
 def _named(problem: Problem, frame: pd.DataFrame) -> pd.DataFrame:
     about = {"prior": problem.name, "title": problem.title, "control": problem.control,
-             "N": problem.prior.points, "n": problem.n}
+             "N": problem.prior.points, "n": problem.n, "labels": problem.labels}
     return pd.concat([pd.DataFrame(about, index=frame.index), frame], axis=1)
 
 

@@ -1,0 +1,46 @@
+# Two commands do everything: `make book` and `make test`. The rest is for those who work on the study.
+
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/ready
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: help book test lint lock clean
+
+help: ## what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/'
+
+book: $(READY) ## environment, published results, pipeline, site in book/_build/html
+	dvc pull --quiet --allow-missing
+	dvc repro --quiet
+	@echo "open book/_build/html/index.html"
+
+test: $(READY) ## unit tests, planted truths, a toy run of the whole pipeline, the site in a browser
+	pytest
+
+lint: $(READY) ## style
+	ruff check .
+	ruff format --check .
+
+lock: $(READY) ## resolve the dependencies of pyproject.toml anew into requirements.lock
+	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+	  --no-annotate --no-header --upgrade --quiet --output-file requirements.lock
+
+clean: ## everything that can be made again, but not trained models
+	rm -rf $(VENV) book/_build book/chapters book/records book/_static/figures .preview
+
+# The environment is exactly requirements.lock; it is made anew when that file changes. uv takes seconds, pip minutes.
+$(READY): requirements.lock pyproject.toml
+	rm -rf $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in [(3, 11), (3, 12)])' \
+	  || { echo "Python 3.11 or 3.12 is needed: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	if command -v uv >/dev/null; then \
+	  uv venv --quiet --python $(PYTHON) $(VENV) && \
+	  uv pip install --quiet --python $(VENV)/bin/python --require-hashes -r requirements.lock && \
+	  uv pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation --editable . ; \
+	else \
+	  $(PYTHON) -m venv $(VENV) && \
+	  $(VENV)/bin/python -m pip install --quiet --require-hashes -r requirements.lock && \
+	  $(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable . ; \
+	fi
+	touch $(READY)

@@ -1,0 +1,1 @@
+"""Chapter 4: high-influence pairs, and what training without memorized examples costs."""
