@@ -38,17 +38,15 @@ def stage(name: str, item: Annotated[str, typer.Argument(help="the setting, for 
 @app.command()
 def chapter(
     name: str,
-    set_: Annotated[list[str], typer.Option("--set", help="name=value; makes a preview outside the pipeline")] = [],
+    set_: Annotated[list[str] | None, typer.Option("--set", help="name=value; makes a preview outside the pipeline")] = None,
 ):
     """Execute one chapter with its parameters from params.yaml; with --set, a preview with others in .preview/."""
     source = _known(name, {re.sub(r"^\d+_", "", path.stem): path for path in CHAPTERS.glob("*.md")}, "chapter")
     study = params.load()
-    values = study.chapter(name) | dict(_assignment(text) for text in set_)
+    values = study.chapter(name) | dict(_assignment(text) for text in set_ or ())
     out = Path(".preview" if set_ else "book/chapters") / f"{source.stem}.ipynb"
     figures = Path(".preview/figures" if set_ else "book/_static/figures") / name
-    with notebooks.recorded(
-        "chapter", name, study.fingerprint("chapters", name), Path(".preview" if set_ else "records")
-    ):
+    with notebooks.recorded("chapter", name, study.fingerprint("chapters", name), Path(".preview" if set_ else "records")):
         notebooks.execute(source, out, values, figures)
     typer.echo(f"wrote {out}")
 
@@ -56,13 +54,14 @@ def chapter(
 @app.command()
 def audit(
     setting: str,
-    trials: Annotated[list[int], typer.Option(help="trial numbers to train again")] = [0],
+    more: Annotated[list[int] | None, typer.Argument(hidden=True)] = None,
+    trials: Annotated[list[int] | None, typer.Option(help="trial numbers to train again, e.g. --trials 0 17 1999")] = None,
     threshold: Annotated[float, typer.Option(help="least agreement in per cent")] = 99.9,
 ):
     """Train single trials again and compare each with its row of the prediction file; exit code 1 below the threshold."""
     from study.audit import audit as run
 
-    report = run(setting, params.load().setting(setting), trials)
+    report = run(setting, params.load().setting(setting), [*(trials or [0]), *(more or [])])
     typer.echo(report.to_string(index=False))
     if (report.agreement < threshold).any():
         raise typer.Exit(1)

@@ -1,8 +1,8 @@
 """The ledger of claims: what was published, what this study measured, and a verdict that nobody types.
 
-`claims.yaml` states each claim with its source, the published value in the paper's own unit, the rule that judges it and
-the control that would fail if the effect were absent. Where `measured` points into a file under `tables/`, `judge` reads
-value and standard error and computes one of four verdicts:
+`claims.yaml` states each claim with its source, the published value in the paper's own unit, the rule that judges
+it and the control that would fail if the effect were absent. Where `measured` points into a file under `tables/`,
+`judge` reads value and standard error and computes one of four verdicts:
 
 * *reproduced*: the rule holds, the control holds, and the run may be compared with the paper (`same_scale: true`);
 * *direction reproduced*: rule and control hold on other data or at another size (`same_scale: false`), or only the
@@ -10,8 +10,8 @@ value and standard error and computes one of four verdicts:
 * *not reproduced*: the rule or the control fails; the reason says which, and by what numbers;
 * *not tested*: no `measured`. A file or pointer that is named but missing is an error, never this verdict.
 
-Numbers under `tables/` are fractions (0.0254), as are the thresholds inside rules; published values keep the paper's
-unit (2.54 points) and are converted when they are compared. Judging the whole ledger takes well under a second.
+Numbers under `tables/` are fractions (0.0254), as are the thresholds inside rules; published values keep the
+paper's unit (2.54 points) and are converted when they are compared. Judging the whole ledger takes under a second.
 """
 
 import json
@@ -43,14 +43,15 @@ CHAPTERS = Literal[
 ]  # fmt: skip
 FACTORS = {"percent": 0.01, "points": 0.01}
 TOLERANCES = {"percent": "points"}
-SUFFIXES = {"percent": " %", "points": " points"}
+COLUMNS = ["Claim", "Published", "Measured", "Verdict"]
 BEGIN, END = "<!-- scorecard: begin -->", "<!-- scorecard: end -->"
 
-INTRODUCTION = """Each claim below was published elsewhere; none of the verdicts was typed. A rule, fixed in `claims.yaml`, compares what
-was measured here with what was published, and a control says what would have failed if the effect were absent.
+INTRODUCTION = """\
+Each claim below was published elsewhere; none of the verdicts was typed. A rule, fixed in `claims.yaml`, compares
+what was measured here with what was published, and a control says what would have failed if the effect were absent.
 *Reproduced* needs a run that may be held against the published number itself; on other data or at another size the
 best verdict is *direction reproduced*. A failed rule or a failed control makes it *not reproduced*, with the reason.
-Values after ± are standard errors in the measured column and the authors' own uncertainty in the published one."""
+After ± stands our standard error in the measured column, the authors' own uncertainty in the published one."""
 
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 Kebab = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
@@ -121,11 +122,15 @@ class Ratio(Frozen):
 
 
 class Compare(Frozen):
-    """Strictly beyond `against` by k standard errors (greater, less), or not beyond it (at_most, at_least)."""
+    """Beyond `against` by more than k standard errors (greater, less), or not beyond by more (at_most, at_least).
+
+    As in `Within`, a standard error above `resolution` fails: the lenient pair would otherwise pass on noise alone.
+    """
 
     kind: Literal["greater", "less", "at_least", "at_most"]
     against: Reference = 0.0
     k: NonNegativeFloat = 2.0
+    resolution: PositiveFloat | None = None
 
 
 class Ordering(Frozen):
@@ -175,7 +180,7 @@ class Claim(Frozen):
     def _published_value_is_there(self):
         wanted = [rule for rule in (self.rule, self.weaker) if getattr(rule, "against", None) == "published"]
         if wanted and isinstance(self.published, Direction):
-            raise ValueError(f"claim {self.id}: the rule compares with a published value, but only a direction is given")
+            raise ValueError(f"claim {self.id}: a rule compares with a published value, but only a direction is given")
         return self
 
     def pointers(self) -> list[str]:
@@ -216,7 +221,7 @@ def load(path: str | Path = "claims.yaml") -> Ledger:
     return Ledger.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
 
 
-# Reading ---------------------------------------------------------------------------------------------------------------
+# Reading --------------------------------------------------------------------------------------------------
 
 
 def resolve(document, pointer: str):
@@ -240,8 +245,8 @@ def _names(node) -> str:
 def quantity(root: str | Path, pointer: str) -> Quantity:
     """Value and standard error at `tables/file.json#/pointer` under `root`.
 
-    A plain number has standard error 0, null is NaN (not identified), {"value", "std_error"} is taken as it is, and a list
-    of any of these becomes arrays (k,). Raises LedgerError naming file and pointer when there is no such number.
+    A plain number has standard error 0, null is NaN (not identified), {"value", "std_error"} is taken as it is, and
+    a list of any of these becomes arrays (k,). Raises LedgerError naming file and pointer when there is no number.
     """
     name, _, place = pointer.partition("#")
     try:
@@ -273,7 +278,7 @@ def published_quantity(published: Number | Series) -> Quantity:
     return Quantity(values, np.zeros_like(values))
 
 
-# Rules -----------------------------------------------------------------------------------------------------------------
+# Rules ----------------------------------------------------------------------------------------------------
 
 
 def holds(rule: Rule, measured: Quantity, reference: Quantity | None = None) -> bool:
@@ -301,8 +306,12 @@ def _ordered(rule: Ordering, measured: Quantity) -> bool:
 
 def _within(rule: Within, measured: Quantity, reference: Quantity) -> np.ndarray:
     error = np.hypot(measured.std_error, reference.std_error)
-    sharp = error <= (np.inf if rule.resolution is None else rule.resolution)
-    return sharp & (np.abs(measured.value - reference.value) <= rule.tolerance + rule.k * error)
+    near = np.abs(measured.value - reference.value) <= rule.tolerance + rule.k * error
+    return near & _sharp(rule, error)
+
+
+def _sharp(rule: Within | Compare, error: np.ndarray) -> np.ndarray:
+    return error <= (np.inf if rule.resolution is None else rule.resolution)
 
 
 def _in_ratio(rule: Ratio, measured: Quantity, reference: Quantity) -> np.ndarray:
@@ -314,12 +323,13 @@ def _in_ratio(rule: Ratio, measured: Quantity, reference: Quantity) -> np.ndarra
 
 def _compared(rule: Compare, measured: Quantity, reference: Quantity) -> np.ndarray:
     gap = measured.value - reference.value
-    slack = rule.k * np.hypot(measured.std_error, reference.std_error)
+    error = np.hypot(measured.std_error, reference.std_error)
+    slack = rule.k * error
     outcome = {"greater": gap > slack, "less": gap < -slack, "at_least": gap >= -slack, "at_most": gap <= slack}
-    return outcome[rule.kind]
+    return outcome[rule.kind] & _sharp(rule, error)
 
 
-# Verdicts --------------------------------------------------------------------------------------------------------------
+# Verdicts -------------------------------------------------------------------------------------------------
 
 
 class Check(NamedTuple):
@@ -387,16 +397,10 @@ def _verdict(claim: Claim, root: str | Path) -> tuple[Check | None, Check | None
         reason = f"the control failed: {control.shown}, which must be {control.wanted}"
         return main, control, "not reproduced", reason
     if main.passed:
-        return main, control, *_passed(claim)
+        return main, control, "reproduced" if claim.same_scale else "direction reproduced", ""
     if claim.weaker and (weaker := _check(claim.weaker, claim, root)).passed:
         return main, control, "direction reproduced", f"not {main.wanted}, but {weaker.wanted}"
     return main, control, "not reproduced", f"{main.shown}, which must be {main.wanted}"
-
-
-def _passed(claim: Claim) -> tuple[str, str]:
-    if claim.same_scale:
-        return "reproduced", ""
-    return "direction reproduced", "other data or another size than the paper's"
 
 
 def _check(rule: Rule, claim: Claim, root: str | Path) -> Check:
@@ -430,16 +434,16 @@ def _reference(rule: Rule, claim: Claim, root: str | Path) -> Quantity | None:
     return Quantity(np.array([rule.against]), np.zeros(1))
 
 
-# Words -----------------------------------------------------------------------------------------------------------------
+# Words ----------------------------------------------------------------------------------------------------
 
 
 def show_published(published: Number | Series | Direction) -> str:
     """A published value as the paper prints it, or the direction in words."""
     if isinstance(published, Direction):
         return published.direction
-    suffix = SUFFIXES.get(published.unit, f" {published.unit}" if published.unit else "")
+    suffix = _suffix(published.unit)
     if isinstance(published, Series):
-        return ", ".join(f"{value:,}" for value in published.values) + f"{suffix} over {published.over}"
+        return ", ".join(f"{value:,}" for value in published.values) + f"{suffix} ({published.over})"
     places = max(len(str(number).partition(".")[2]) for number in (published.value, published.uncertainty or 0))
     spread = f" ± {published.uncertainty:.{places}f}" if published.uncertainty else ""
     return f"{'≈ ' if published.about else ''}{published.value:,.{places}f}{spread}{suffix}"
@@ -447,36 +451,48 @@ def show_published(published: Number | Series | Direction) -> str:
 
 def show(value: float, std_error: float, unit: str = "") -> str:
     """A measured fraction in the claim's unit, to two significant digits of its standard error."""
-    factor = 1 / FACTORS.get(unit, 1.0)
-    suffix = SUFFIXES.get(unit, "")
+    return _number(value, std_error, 1 / FACTORS.get(unit, 1.0)) + _suffix(unit)
+
+
+def _number(value: float, std_error: float, factor: float) -> str:
     if not np.isfinite(value):
         return "not identified"
     if not std_error:
-        return f"{value * factor:,.5g}{suffix}"
+        return f"{value * factor:,.5g}"
     if not np.isfinite(std_error):
-        return f"{value * factor:,.4g} ± unknown{suffix}"
+        return f"{value * factor:,.4g} ± unknown"
     places = max(0, 1 - int(np.floor(np.log10(std_error * factor))))
-    return f"{value * factor:,.{places}f} ± {std_error * factor:.{places}f}{suffix}"
+    return f"{value * factor:,.{places}f} ± {std_error * factor:.{places}f}"
 
 
 def _shown(measured: Quantity, unit: str) -> str:
-    return ", ".join(show(value, error, unit) for value, error in zip(*measured, strict=True))
+    factor = 1 / FACTORS.get(unit, 1.0)
+    return ", ".join(_number(*pair, factor) for pair in zip(*measured, strict=True)) + _suffix(unit)
+
+
+def _suffix(unit: str) -> str:
+    return {"percent": "\N{NO-BREAK SPACE}%", "": ""}.get(unit, f" {unit}")
 
 
 def describe(rule: Rule, reference: Quantity | None, unit: str = "") -> str:
     """A rule in words, to follow "must be"; thresholds appear in the unit, `reference` (k,) as far as it is known."""
-    beyond, slack = (f"{word} {rule.k:g} standard errors" if rule.k else "" for word in (" by", " up to"))
+    beyond, slack = (f"{word} {rule.k:g} standard errors" if rule.k else "" for word in (" by", ", give or take"))
     if isinstance(rule, Ordering):
         return f"{rule.kind}{slack}"
     against = _against(rule, reference, unit)
-    if isinstance(rule, Within):
-        tolerance = f"{show(rule.tolerance, 0.0, TOLERANCES.get(unit, unit))} plus " if rule.tolerance else ""
-        return f"within {tolerance}{rule.k:g} standard errors of {against}"
     if isinstance(rule, Ratio):
         return f"{rule.low:g} to {rule.high:g} times {against}"
+    limit = f", known to {_difference(rule.resolution, unit)} or better" if rule.resolution else ""
+    if isinstance(rule, Within):
+        tolerance = f"{_difference(rule.tolerance, unit)} plus " if rule.tolerance else ""
+        return f"within {tolerance}{rule.k:g} standard errors of {against}{limit}"
     words = {"greater": f"above {against}{beyond}", "less": f"below {against}{beyond}"}
     words |= {"at_least": f"at least {against}{slack}", "at_most": f"at most {against}{slack}"}
-    return words[rule.kind]
+    return words[rule.kind] + limit
+
+
+def _difference(threshold: float, unit: str) -> str:
+    return show(threshold, 0.0, TOLERANCES.get(unit, unit))
 
 
 def _against(rule: Within | Ratio | Compare, reference: Quantity | None, unit: str) -> str:
@@ -488,7 +504,7 @@ def _against(rule: Within | Ratio | Compare, reference: Quantity | None, unit: s
     return show(rule.against, 0.0, unit)
 
 
-# Pages -----------------------------------------------------------------------------------------------------------------
+# Pages ----------------------------------------------------------------------------------------------------
 
 
 def counts(frame: pd.DataFrame) -> dict[str, int]:
@@ -498,15 +514,11 @@ def counts(frame: pd.DataFrame) -> dict[str, int]:
 
 
 def scorecard_markdown(frame: pd.DataFrame) -> str:
-    """The scorecard as a MyST page: counts by verdict, then for each system its claims, the tested ones first."""
+    """The scorecard as a MyST page: counts by verdict, then one table a system, its tested claims first."""
     parts = ["# Scorecard", INTRODUCTION, _counts_table(frame)]
     for title, rows in frame.groupby("title", sort=False):
-        tested = rows["verdict"] != "not tested"
-        parts.append(f"## {title}")
-        if tested.any():
-            parts.append(_table(rows[tested], _tested_cells))
-        if not tested.all():
-            parts.append(_table(rows[~tested], _untested_cells))
+        tested_first = rows.sort_values("verdict", key=lambda verdict: verdict == "not tested", kind="stable")
+        parts += [f"## {title}", _table(tested_first)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -524,41 +536,34 @@ def _counts_table(frame: pd.DataFrame) -> str:
     return "\n".join(["| Verdict | Claims |", "|:--|--:|", *(f"| {name} | {count} |" for name, count in found.items())])
 
 
-def _table(rows: pd.DataFrame, cells) -> str:
-    table = [cells(row) for row in rows.itertuples()]
-    head = list(table[0])
-    body = [[_cell(row[name]) for name in head] for row in table]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [head, [":--"] * len(head), *body])
+def _table(rows: pd.DataFrame) -> str:
+    lines = ["```{list-table}", ":header-rows: 1", ":widths: 38 16 20 26", ""]
+    for cells in [COLUMNS, *([_claim(row), row.published, *_outcome(row)] for row in rows.itertuples())]:
+        lines += [f"{'*' if first else ' '} - {cell}" for first, cell in zip([True] + [False] * 3, cells, strict=True)]
+    return "\n".join([*lines, "```"])
 
 
-def _tested_cells(row) -> dict[str, str]:
-    return {
-        "Claim": f'<span id="claim-{row.id}"></span>{row.statement} ({row.source})',
-        "Published": row.published,
-        "Measured": f"{row.measured}. Must be {row.rule}.",
-        "Verdict": f"**{row.verdict}**" + (f": {row.reason}" if row.verdict == "not reproduced" else ""),
-        "Scale": row.scale,
-        "Control": row.control + (f" Measured: {row.control_result}." if row.control_result else ""),
-    }
+def _claim(row) -> str:
+    return _paragraphs(f'<span id="claim-{row.id}"></span>{row.statement} ({row.source})', f"*Scale:* {row.scale}")
 
 
-def _untested_cells(row) -> dict[str, str]:
-    return {
-        "Claim": f'<span id="claim-{row.id}"></span>{row.statement} ({row.source})',
-        "Published": row.published,
-        "Rule": f"Must be {row.rule}.",
-        "Verdict": f"{row.verdict} (subject: {row.chapter})",
-        "Scale": row.scale,
-        "Control": row.control,
-    }
+def _outcome(row) -> tuple[str, str]:
+    """The cells on measurement and verdict of one claim."""
+    control = f"*Control:* {row.control}"
+    if row.verdict == "not tested":
+        return "–", _paragraphs(f"{row.verdict} (subject: {row.chapter})", control)
+    reason = f": {row.reason}" if row.reason else ""
+    measured = _paragraphs(row.measured, f"*Rule:* {row.rule}")
+    result = f" *Measured:* {row.control_result}" if row.control_result else ""
+    return measured, _paragraphs(f"**{row.verdict}**{reason}", control + result)
 
 
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+def _paragraphs(*texts: str) -> str:
+    return "\n\n    ".join(texts)
 
 
 def update_readme(path: str | Path, block: str) -> None:
-    """Replace what stands between the two scorecard markers of the file, atomically; raises LedgerError without them."""
+    """Replace what stands between the file's two scorecard markers, atomically; raises LedgerError without them."""
     path = Path(path)
     text = path.read_text(encoding="utf-8")
     before, begin, rest = text.partition(BEGIN)

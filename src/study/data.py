@@ -113,7 +113,7 @@ def load(name: str, root: Path | None = None) -> Data:
 
 
 def digits(root: Path) -> Data:
-    """scikit-learn's 1,797 digits of 8 × 8 pixels: 1,000 for training, 797 for testing, stratified by class, split seed 0."""
+    """scikit-learn's 1,797 digits of 8 × 8 pixels: 1,000 to train, 797 to test, stratified by class, split seed 0."""
     x, y = load_digits(return_X_y=True)
     x, y = (x / 16).astype(np.float32).reshape(-1, 8, 8), y.astype(np.int64)
     train, test = map(np.sort, train_test_split(np.arange(len(y)), train_size=1000, stratify=y, random_state=0))

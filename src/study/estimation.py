@@ -73,8 +73,7 @@ def _memorized(estimates: Estimates, rules: Estimate) -> dict:
         "identified": int(frame.mem.notna().sum()),
         "mean_memorization": {"value": frame.mem.mean(), "std_error": _gap_error(estimates)},
         "mean_std_error": frame.std_error.mean(),
-        "memorized": {"threshold": rules.mem_threshold, "count": above, "share": above / len(frame)}
-        | _shape(frame.mem),
+        "memorized": {"threshold": rules.mem_threshold, "count": above, "share": above / len(frame)} | _shape(frame.mem),
     }
 
 

@@ -37,9 +37,7 @@ def estimate(members, train_correct, test_correct=None, train_labels=None, test_
     """
     members, train_correct = _matrix("members", members), _matrix("train_correct", train_correct)
     if members.shape != train_correct.shape:
-        raise ValueError(
-            f"members is {members.shape} but train_correct is {train_correct.shape}; both are (trial, train)"
-        )
+        raise ValueError(f"members is {members.shape} but train_correct is {train_correct.shape}; both are (trial, train)")
     if test_correct is not None:
         test_correct = _matrix("test_correct", test_correct)
         if len(test_correct) != len(members):
@@ -62,9 +60,7 @@ def _labels(name: str, labels, matrix) -> np.ndarray | None:
         return None
     labels = np.asarray(labels)
     if matrix is None or labels.shape != matrix.shape[1:]:
-        raise ValueError(
-            f"{name} has shape {labels.shape}; one label for each column of its correctness matrix is needed"
-        )
+        raise ValueError(f"{name} has shape {labels.shape}; one label for each column of its correctness matrix is needed")
     return labels
 
 
@@ -103,9 +99,19 @@ class Estimates:
         return len(self.members)
 
     @cached_property
+    def _members_of(self) -> np.ndarray:
+        """Number of trials that each training example is in, int64 ``(n,)``."""
+        return self.members.sum(0)
+
+    @cached_property
+    def _right_of(self) -> np.ndarray:
+        """Number of trials that got each test right, int64 ``(n_test,)``."""
+        return self._tests().sum(0)
+
+    @cached_property
     def memorization(self) -> pd.DataFrame:
         """One row an example: index, (label,) mem, std_error, n_in, n_out, in_accuracy, out_accuracy; NaN where unknown."""
-        n_in, right_in = self.members.sum(0), (self.members & self.train_correct).sum(0)
+        n_in, right_in = self._members_of, (self.members & self.train_correct).sum(0)
         n_out, right_out = self.trials - n_in, self.train_correct.sum(0) - right_in
         in_accuracy, out_accuracy = _share(right_in, n_in), _share(right_out, n_out)
         mem = in_accuracy - out_accuracy
@@ -122,7 +128,7 @@ class Estimates:
         """
         train, test = _indices(train, self.members), _indices(test, self._tests())
         counts = count_together(self.members[:, train], self.test_correct[:, test])
-        return self._differences(counts, train, test)
+        return self._differences(counts, train[:, None], test[None, :])
 
     def pairs(
         self,
@@ -139,28 +145,36 @@ class Estimates:
         """
         source = influence_of or self
         mem = self.memorization.mem.to_numpy()
-        candidates = np.flatnonzero(mem >= mem_threshold)
-        found = [_select(*block, infl_threshold) for block in source.blocks(candidates, same_class)]
-        columns = zip(*found) if found else (np.empty((0,)),) * 4
-        train, test, infl, error = (np.concatenate(column) if found else column for column in columns)
+        found = list(source._strong(np.flatnonzero(mem >= mem_threshold), same_class, infl_threshold))
+        train, test, infl, error = (np.concatenate(column) for column in zip(*found)) if found else np.empty((4, 0))
         train, test = train.astype(np.int64), test.astype(np.int64)
         frame = pd.DataFrame({"train": train, "test": test, "infl": infl, "std_error": error, "mem": mem[train]})
         frame["same_class"] = True if same_class else source._same_class(train, test)
         order = frame.sort_values(["infl", "train", "test"], ascending=[False, True, True])
         return order.reset_index(drop=True)
 
-    def blocks(self, train: np.ndarray, same_class: bool) -> Iterator[tuple]:
-        """``(train (a,), test (b,), infl (a, b), std_error (a, b))`` that together cover ``train`` × all tests.
+    def _strong(self, candidates: np.ndarray, same_class: bool, threshold: float) -> Iterator[tuple[np.ndarray, ...]]:
+        """Train, test, infl and std_error of the pairs with abs(infl) >= ``threshold``, block by block.
 
-        With ``same_class`` only tests of the example's own class are visited: a tenth of the work for ten classes.
+        A block of counts is first sieved in float32, a little below the threshold; only what is left is computed in full.
         """
-        for chosen, test in self._tiles(train, same_class):
-            correct = np.ascontiguousarray(self._tests()[:, test])
+        for train, test in self._tiles(candidates, same_class):
+            tests = self._tests()[:, test]
             rows = max(1, BLOCK_BYTES // (4 * len(test)))
-            for start in range(0, len(chosen), rows):
-                part = chosen[start : start + rows]
-                counts = count_together(self.members[:, part], correct)
-                yield part, test, *self._differences(counts, part, test)
+            for part in (train[start : start + rows] for start in range(0, len(train), rows)):
+                counts = count_together(self.members[:, part], tests)
+                row, column = self._sieve(counts, part, self._right_of[test], threshold - 1e-4)
+                infl, error = self._differences(counts[row, column], part[row], test[column])
+                kept = np.abs(infl) >= threshold
+                yield part[row][kept], test[column][kept], infl[kept], error[kept]
+
+    def _sieve(self, counts: np.ndarray, train: np.ndarray, right: np.ndarray, threshold: float):
+        """Rows and columns where abs(counts / n_in - (right - counts) / n_out) reaches ``threshold``, in three passes."""
+        n_in = torch.from_numpy(self._members_of[train]).float()
+        n_out = self.trials - n_in
+        infl = torch.from_numpy(counts).float().mul_((1 / n_in + 1 / n_out)[:, None])
+        infl.addr_(1 / n_out, torch.from_numpy(right).float(), alpha=-1)
+        return (index.numpy() for index in torch.nonzero(infl.abs_() >= threshold, as_tuple=True))
 
     def _tiles(self, train: np.ndarray, same_class: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         if not same_class:
@@ -184,8 +198,9 @@ class Estimates:
         return self.train_labels[train] == self.test_labels[test]
 
     def _differences(self, counts: np.ndarray, train: np.ndarray, test: np.ndarray):
-        n_in = self.members[:, train].sum(0)[:, None]
-        right_out, n_out = self.test_correct[:, test].sum(0) - counts, self.trials - n_in
+        """Influence and standard error from counts of one shape with the indices (or broadcast with them)."""
+        n_in = self._members_of[train]
+        right_out, n_out = self._right_of[test] - counts, self.trials - n_in
         infl = _share(counts, n_in) - _share(right_out, n_out)
         return infl, np.where(np.isnan(infl), np.nan, standard_error(counts, n_in, right_out, n_out))
 
@@ -203,11 +218,6 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 def _indices(chosen, matrix: np.ndarray) -> np.ndarray:
     return np.arange(matrix.shape[1]) if chosen is None else np.atleast_1d(np.asarray(chosen))
-
-
-def _select(train, test, infl, error, threshold: float) -> tuple[np.ndarray, ...]:
-    rows, columns = np.nonzero(np.abs(infl) >= threshold)
-    return train[rows], test[columns], infl[rows, columns], error[rows, columns]
 
 
 def halves(t: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -166,8 +166,10 @@ def summarise(frame: pd.DataFrame, second: Estimates, section: LeaveOneOut) -> d
 def correlation(a: pd.Series, b: pd.Series, draws: int, rng: np.random.Generator) -> dict:
     """Pearson's correlation; its standard error from ``draws`` bootstrap samples of the examples."""
     samples = rng.integers(len(a), size=(draws, len(a)))
-    again = [_pearson(a.to_numpy()[rows], b.to_numpy()[rows]) for rows in samples]
-    return {"value": _pearson(a, b), "std_error": float(np.nanstd(again, ddof=1))}
+    again = np.array([_pearson(a.to_numpy()[rows], b.to_numpy()[rows]) for rows in samples])
+    again = again[~np.isnan(again)]
+    error = again.std(ddof=1) if len(again) > 1 else float("nan")
+    return {"value": _pearson(a, b), "std_error": error}
 
 
 def _pearson(a, b) -> float:

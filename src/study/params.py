@@ -7,13 +7,23 @@ names the valid ones; equality and `Setting.fingerprint` follow from the fields.
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from study.data import DATASETS, Data
-from study.learners import Learner
+from study.learners import Learner, Mlp
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Threshold = Annotated[float, Field(ge=0, le=1)]
@@ -94,14 +104,37 @@ class Removal(Section):
 
 
 class Fitting(Section):
-    """Stage `fitting`: digits with true, partly random and random labels, fitted by a network and by a linear model."""
+    """Stage `fitting`: digits with true, partly random and random labels, fitted by a network and by a linear model.
 
-    examples: PositiveInt
+    ``corruption`` ascends from 0 to 1; ``shorter`` lists epochs of further trainings, each less than those of ``network``.
+    """
+
+    ratio: Fraction
     corruption: tuple[Threshold, ...]
-    repeats: PositiveInt
-    network: Learner
-    linear: Learner
+    repeats: Annotated[int, Field(ge=2)]
+    network: Mlp
+    shorter: tuple[PositiveInt, ...]
+    fitted: Fraction
+    penalty: PositiveFloat
     seed: NonNegativeInt
+
+    @field_validator("corruption")
+    @classmethod
+    def _from_true_to_random(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
+        if sorted(set(levels)) != list(levels) or len(levels) < 2 or (levels[0], levels[-1]) != (0, 1):
+            raise ValueError("levels of corruption must ascend from 0 to 1")
+        return levels
+
+    @model_validator(mode="after")
+    def _shorter_than_the_network(self):
+        if any(epochs >= self.network.epochs for epochs in self.shorter):
+            raise ValueError(f"each entry of shorter must be below the {self.network.epochs} epochs of network")
+        return self
+
+    @property
+    def budgets(self) -> list[int]:
+        """Epochs of all trainings, ascending."""
+        return sorted({*self.shorter, self.network.epochs})
 
 
 class LongTail(Section):
@@ -109,6 +142,18 @@ class LongTail(Section):
 
     labels: PositiveInt
     draws: PositiveInt
+    seed: NonNegativeInt
+
+
+class Localization(Section):
+    """Stage `localization`: linear heads on frozen features, which have or have not seen the examples, against full training."""
+
+    full: str
+    linear: str
+    networks: Annotated[int, Field(ge=2)]
+    representations: Annotated[int, Field(ge=2)]
+    heads: PositiveInt
+    bootstrap: Annotated[int, Field(ge=2)]
     seed: NonNegativeInt
 
 
@@ -124,6 +169,7 @@ class Params(Section):
     removal: Removal
     fitting: Fitting
     long_tail: LongTail
+    localization: Localization
     chapters: dict[str, dict[str, Scalar]]
 
     def setting(self, name: str) -> Setting:

@@ -88,9 +88,7 @@ def _zip(folder: Path, part: Path, path: Path) -> None:
 def load(path: Path) -> xr.Dataset:
     """The whole file in memory. Raises `PredictionError` if it is missing, truncated or edited."""
     if not path.is_file():
-        raise PredictionError(
-            f"{path} does not exist; `dvc pull` fetches it where it is published, `dvc repro` trains it"
-        )
+        raise PredictionError(f"{path} does not exist; `dvc pull` fetches it where it is published, `dvc repro` trains it")
     try:
         _check_archive(path)
         with ZipStore(path, mode="r") as store:

@@ -1,7 +1,8 @@
-"""The book as a folder of plain files: Jupyter Book's pages, and two scripts that it would otherwise ask a server for.
+"""The book as a folder of plain files: Jupyter Book's pages, and two scripts it would else ask a server for.
 
-`build` writes the computed pages (scorecard, status), lets Jupyter Book render with every warning an error, and puts the
-chart library and MathJax beside the pages. The result opens from the file system and loads nothing from elsewhere.
+`build` writes the computed pages (scorecard, status), lets Jupyter Book render with every warning an error, and
+puts the chart library and MathJax beside the pages. The result opens from the file system and loads nothing from
+elsewhere.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import vl_convert
 import yaml
 
@@ -34,8 +37,8 @@ def build(book: Path = Path("book"), records: Path = Path("records"),
           published: Path = Path("published/records")) -> Path:
     """Writes the computed pages, renders the book and returns the folder of its HTML.
 
-    `records` holds the run records and executed stage notebooks of this machine, `published` the records of what was
-    run elsewhere. `$STUDY_REPOSITORY`, if set, is the address that the repository button leads to.
+    `records` holds the run records and executed stage notebooks of this machine, `published` the records of what
+    was run elsewhere. `$STUDY_REPOSITORY`, if set, is the address that the repository button leads to.
     Raises SiteFailed if anything in the book gives a warning.
     """
     write_text(book / "scorecard.md", scorecard_page())
@@ -56,7 +59,7 @@ def render(book: Path, repository: str | None = None) -> Path:
     shutil.rmtree(book / "_build", ignore_errors=True)
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(book), "--all", "-q",
                "--warningiserror", "--nitpick", "--keep-going", "--config", str(_configuration(book, repository))]
-    outcome = subprocess.run(command, text=True, capture_output=True, env={**os.environ, "COLUMNS": "200"})
+    outcome = subprocess.run(command, text=True, capture_output=True)
     if outcome.returncode:
         raise SiteFailed(f"{' '.join(command)}\n{outcome.stdout[-4000:]}\n{outcome.stderr[-8000:]}")
     add_scripts(html / "_static")
@@ -78,14 +81,23 @@ def copy_executed(records: Path, pages: Path) -> None:
     """Makes the executed stage notebooks pages of the book; pages of runs that are gone go too."""
     shutil.rmtree(pages, ignore_errors=True)
     pages.mkdir(parents=True)
-    for notebook in sorted(records.glob("*.ipynb")):
-        if not notebook.name.endswith(".failed.ipynb"):
-            shutil.copyfile(notebook, pages / notebook.name)
+    for path in executed_runs(records):
+        notebook = nbformat.read(path, 4)
+        title = notebook.cells[0]
+        # One text serves several runs: the run's name in its title tells them apart in the table of contents.
+        title.source = re.sub(r"^# .*", rf"\g<0> ({path.stem})", title.source)
+        write_text(pages / path.name, nbformat.writes(notebook) + "\n")
+
+
+def executed_runs(records: Path) -> list[Path]:
+    """The executed stage notebooks, without those that are kept because they failed."""
+    return [path for path in sorted(records.glob("*.ipynb")) if not path.name.endswith(".failed.ipynb")]
 
 
 def expected_runs(lock: Path) -> list[str]:
-    """The names of all runs of the pipeline (`stage` or `stage@item`) as its lock file lists them."""
-    return list(yaml.safe_load(lock.read_text())["stages"]) if lock.exists() else []
+    """The names of all runs (`stage` or `stage@item`) in the pipeline's lock file, save the making of the site."""
+    names = yaml.safe_load(lock.read_text())["stages"] if lock.exists() else {}
+    return [name for name in names if name != "site"]
 
 
 def status_markdown(expected: list[str], records: Path, published: Path) -> str:
@@ -93,11 +105,12 @@ def status_markdown(expected: list[str], records: Path, published: Path) -> str:
     found = {**_read(published, "published"), **_read(records, "here")}
     names = [*expected, *sorted(found.keys() - set(expected))]
     environments = _environments(found)
-    rows = [_row(name, found.get(name), environments) for name in names]
+    pages = {path.stem: f"[{path.stem}](records/{path.name})" for path in executed_runs(records)}
+    rows = [_row(pages.get(name, name), found.get(name), environments) for name in names]
     return "\n".join([
         "# Status", "",
-        "What was run to make this book. *Here* means on the machine that built these pages; *published* runs took long "
-        "and come with the repository.", "",
+        "What was run to make this book. *Here* means on the machine that built these pages; *published* runs took "
+        "long and come with the repository.", "",
         "| run | started (UTC) | time | where | environment | fingerprint |", "|---|---|---:|---|---|---|", *rows, "",
         "## Environments", "", *_descriptions(environments),
     ])

@@ -47,7 +47,8 @@ def cluster(workers: int | None = None):
 def train(name: str, setting: Setting, workers: int | None = None) -> Path:
     """Bring ``predictions/<name>.zarr.zip`` to exactly the trials 0 ... ``setting.trials`` - 1; return its path.
 
-    ``workers`` as in `cluster`, which is started only if a row is missing. Raises ``RuntimeError`` if another process is training the same setting.
+    ``workers`` as in `cluster`, which is started only if a row is missing. Raises ``RuntimeError`` if another process is
+    training the same setting.
     """
     data = datasets.load(setting.data)
     path, scratch = predictions.path_of(name), SCRATCH / setting.fingerprint(data)
@@ -69,9 +70,7 @@ def _alone(name: str, scratch: Path):
     try:
         lock.acquire()
     except Timeout:
-        raise RuntimeError(
-            f"another process is training {name} (lock {lock.lock_file}); wait for it or end it"
-        ) from None
+        raise RuntimeError(f"another process is training {name} (lock {lock.lock_file}); wait for it or end it") from None
     try:
         yield
     finally:

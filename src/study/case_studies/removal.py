@@ -17,10 +17,12 @@ import pandas as pd
 from distributed import Client
 
 from study import data as datasets
+from study import pairs as high_influence
 from study import tables, trials
-from study.case_studies import pairs as high_influence
 from study.data import Data
 from study.params import Estimate, Removal, Setting
+from study.progress import Progress
+from study.quantities import UNKNOWN, clustered_mean, difference, mean, ratio
 from study.subsets import trial_seeds
 
 
@@ -91,12 +93,14 @@ def some_of(mask: np.ndarray, count: int, ranks: np.ndarray) -> np.ndarray:
 
 def retrain(setting: Setting, data: Data, removed: Mapping[Arm, np.ndarray], seed: int, client: Client | None = None):
     """Which tests the models of each arm get right, bool ``(repeats, n_test)`` for each arm."""
-    repeats = len(removed[EVERYTHING])
-    members = ~np.concatenate(list(removed.values()))
-    seeds = trial_seeds(seed, range(repeats)) * len(removed)
-    _, labels = trials.predict(setting.learner, data, members, seeds, client)
-    correct = (labels == data.y_test).reshape(len(removed), repeats, data.n_test)
-    return dict(zip(removed, correct))
+    correct = {}
+    with Progress("removal", sum(map(len, removed.values())), "models") as progress:
+        for arm, mask in removed.items():
+            seeds = trial_seeds(seed, range(len(mask)))
+            _, labels = trials.predict(setting.learner, data, ~mask, seeds, client)
+            correct[arm] = labels == data.y_test
+            progress.advance(len(seeds))
+    return correct
 
 
 @dataclass(frozen=True)
@@ -127,12 +131,6 @@ class Results:
         return {"all": np.ones_like(self.affected), "affected": self.affected, "elsewhere": ~self.affected}
 
 
-def quantity(values: np.ndarray) -> dict[str, float]:
-    """Mean of ``values (k,)`` with its standard error over k models; NaN with fewer than two."""
-    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
-    return {"value": float(values.mean()), "std_error": float(error)}
-
-
 def curve(results: Results) -> pd.DataFrame:
     """One row an arm: kind, threshold (NaN for random sets), removed, remaining (share), accuracy, std, std_error, drop."""
     curves = [arm for arm in results.correct if arm.kind in ("memorized", "random")]
@@ -143,19 +141,20 @@ def _curve_row(results: Results, arm: Arm) -> dict:
     threshold = arm.amount if arm.kind == "memorized" else float("nan")
     n = results.removed[arm].shape[1]
     row = {"kind": arm.kind, "threshold": threshold, "removed": results.count(arm), "remaining": 1 - results.count(arm) / n}
-    accuracy, drop = results.accuracy(arm), quantity(results.drop(arm))
-    row |= {"accuracy": accuracy.mean(), "std": accuracy.std(), "std_error": quantity(accuracy)["std_error"]}
+    accuracy, drop = results.accuracy(arm), mean(results.drop(arm))
+    row |= {"accuracy": accuracy.mean(), "std": accuracy.std(), "std_error": mean(accuracy)["std_error"]}
     return row | {"drop": drop["value"], "drop_std_error": drop["std_error"]}
 
 
 def groups(results: Results) -> pd.DataFrame:
     """One row an arm and a part of the test set: arm, removed, tests, count, accuracy, std_error, drop, drop_std_error."""
     compared = (EVERYTHING, INFLUENCERS, results.matched(INFLUENCERS), SOME_INFLUENCERS, OTHERS, results.matched(OTHERS))
-    return pd.DataFrame([_group_row(results, arm, *part) for arm in dict.fromkeys(compared) for part in results.where().items()])
+    parts = results.where().items()
+    return pd.DataFrame([_group_row(results, arm, *part) for arm in dict.fromkeys(compared) for part in parts])
 
 
 def _group_row(results: Results, arm: Arm, tests: str, on: np.ndarray) -> dict:
-    accuracy, drop = quantity(results.accuracy(arm, on)), quantity(results.drop(arm, on))
+    accuracy, drop = mean(results.accuracy(arm, on)), mean(results.drop(arm, on))
     row = {"arm": "nothing" if arm == EVERYTHING else arm.kind, "removed": results.count(arm), "tests": tests}
     row |= {"count": int(on.sum()), "accuracy": accuracy["value"], "std_error": accuracy["std_error"]}
     return row | {"drop": drop["value"], "drop_std_error": drop["std_error"]}
@@ -177,7 +176,7 @@ def summarise(results: Results, section: Removal, chosen: pd.DataFrame, data: Da
         "repeats": section.repeats,
         "n": data.n,
         "n_test": data.n_test,
-        "all_data": {"test_accuracy": quantity(results.accuracy(EVERYTHING))},
+        "all_data": {"test_accuracy": mean(results.accuracy(EVERYTHING))},
         "influencers": _influencers(results),
         "other_memorized": _others(results),
         "curve": _curve_summary(results, section),
@@ -191,27 +190,19 @@ def _influencers(results: Results) -> dict:
     return {
         "count": results.count(INFLUENCERS),
         "affected_tests": int(on.sum()),
-        "accuracy": quantity(results.accuracy(INFLUENCERS)),
-        "drop": quantity(drop),
-        "affected_before": quantity(results.accuracy(EVERYTHING, on)),
-        "affected_after": quantity(results.accuracy(INFLUENCERS, on)),
-        "affected_drop": quantity(results.drop(INFLUENCERS, on)),
-        "explained_drop": quantity(explained),
+        "accuracy": mean(results.accuracy(INFLUENCERS)),
+        "drop": mean(drop),
+        "affected_before": mean(results.accuracy(EVERYTHING, on)),
+        "affected_after": mean(results.accuracy(INFLUENCERS, on)),
+        "affected_drop": mean(results.drop(INFLUENCERS, on)),
+        "explained_drop": mean(explained),
         "explained_share": ratio(explained, drop),
-        "elsewhere_drop": quantity(results.drop(INFLUENCERS, ~on)),
-        "random_drop": quantity(results.drop(random)),
-        "random_affected_drop": quantity(results.drop(random, on)),
-        "random_elsewhere_drop": quantity(results.drop(random, ~on)),
+        "elsewhere_drop": mean(results.drop(INFLUENCERS, ~on)),
+        "random_drop": mean(results.drop(random)),
+        "random_affected_drop": mean(results.drop(random, on)),
+        "random_elsewhere_drop": mean(results.drop(random, ~on)),
         "equivalent_random": equivalent(results, drop),
     }
-
-
-def ratio(part: np.ndarray, whole: np.ndarray) -> dict[str, float]:
-    """Ratio of two means over the same models, with its standard error to first order (delta method)."""
-    if not whole.mean():
-        return {"value": float("nan"), "std_error": float("nan")}
-    value = part.mean() / whole.mean()
-    return {"value": float(value), "std_error": quantity(part - value * whole)["std_error"] / abs(float(whole.mean()))}
 
 
 def equivalent(results: Results, drop: np.ndarray) -> dict[str, float]:
@@ -224,24 +215,24 @@ def equivalent(results: Results, drop: np.ndarray) -> dict[str, float]:
     means = np.maximum.accumulate(costs.mean(1))
     above = np.flatnonzero(means > max(drop.mean(), 0))
     if not len(above):
-        return {"value": float("nan"), "std_error": float("nan")}
+        return dict(UNKNOWN)
     high, low = above[0], above[0] - 1
     slope = (means[high] - means[low]) / (sizes[high] - sizes[low])
     weight = (drop.mean() - means[low]) / (means[high] - means[low])
     excess = drop - (1 - weight) * costs[low] - weight * costs[high]
-    return {"value": sizes[low] + weight * (sizes[high] - sizes[low]), "std_error": quantity(excess)["std_error"] / slope}
+    return {"value": sizes[low] + weight * (sizes[high] - sizes[low]), "std_error": mean(excess)["std_error"] / slope}
 
 
 def _others(results: Results) -> dict:
     on = results.affected
     return {
         "count": results.count(OTHERS),
-        "drop": quantity(results.drop(OTHERS)),
-        "affected_drop": quantity(results.drop(OTHERS, on)),
-        "influencers_drop": quantity(results.drop(SOME_INFLUENCERS)),
-        "influencers_affected_drop": quantity(results.drop(SOME_INFLUENCERS, on)),
-        "random_drop": quantity(results.drop(results.matched(OTHERS))),
-        "difference": quantity(results.drop(SOME_INFLUENCERS) - results.drop(OTHERS)),
+        "drop": mean(results.drop(OTHERS)),
+        "affected_drop": mean(results.drop(OTHERS, on)),
+        "influencers_drop": mean(results.drop(SOME_INFLUENCERS)),
+        "influencers_affected_drop": mean(results.drop(SOME_INFLUENCERS, on)),
+        "random_drop": mean(results.drop(results.matched(OTHERS))),
+        "difference": mean(results.drop(SOME_INFLUENCERS) - results.drop(OTHERS)),
     }
 
 
@@ -252,21 +243,20 @@ def _curve_summary(results: Results, section: Removal) -> dict:
     return {
         "thresholds": list(section.thresholds),
         "removed": [results.count(arm) for arm in memorized],
-        "difference": [quantity(values) for values in costs - random],
-        "mean_difference": quantity((costs - random).mean(0)),
+        "difference": [mean(values) for values in costs - random],
+        "mean_difference": mean((costs - random).mean(0)),
         "random_against_random": _between_halves(random.mean(0)),
     }
 
 
 def _between_halves(values: np.ndarray) -> dict[str, float]:
     """First half of the models less the second, whose random sets and seeds have nothing in common."""
-    first, second = (quantity(half) for half in np.array_split(values, 2))
-    error = np.hypot(first["std_error"], second["std_error"])
-    return {"value": first["value"] - second["value"], "std_error": float(error)}
+    first, second = (mean(half) for half in np.array_split(values, 2))
+    return difference(first, second)
 
 
 def _likeness(chosen: pd.DataFrame, data: Data) -> dict:
     within, to_class = high_influence.distances(chosen, data), high_influence.class_distances(chosen, data)
     clusters = chosen.train.to_numpy()
     measured = {"distance": within, "random_distance": to_class, "distance_difference": to_class - within}
-    return {"count": len(chosen)} | {key: high_influence.clustered(values, clusters) for key, values in measured.items()}
+    return {"count": len(chosen)} | {key: clustered_mean(values, clusters) for key, values in measured.items()}

@@ -1,8 +1,9 @@
 """Figures of the book: one theme, one record, one way to show them.
 
-A figure is an Altair chart together with the table it was drawn from, a caption and a text for those who cannot see it.
-`show(figure)` as the last line of a cell puts the interactive chart on the page and, when a notebook is being executed,
-writes `<name>.png`, `<name>.svg` and `<name>.csv` beside the book. The same figure always gives the same bytes.
+A figure is an Altair chart together with the table it was drawn from, a caption and a text for those who cannot
+see it. `show(figure)` as the last line of a cell puts the interactive chart on the page and, when a notebook is
+being executed, writes `<name>.png`, `<name>.svg` and `<name>.csv` for download. The same figure always gives the
+same bytes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import io
 import json
 import os
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,22 +39,22 @@ VEGALITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 @alt.theme.register("study", enable=False)
 def theme() -> alt.theme.ThemeConfig:
     """The look of every chart: white ground, colours that colour-blind readers can tell apart, legible axes."""
-    axis = {"labelFontSize": 12, "titleFontSize": 13, "titleFontWeight": "normal", "titlePadding": 8, "labelFlush": False, "gridColor": "#e6e6e6",
-            "domainColor": "#555555", "tickColor": "#555555", "labelColor": "#222222", "titleColor": "#222222"}
+    lines, text, faint = "#555555", "#222222", "#e6e6e6"
+    titles = {"labelFontSize": 12, "titleFontSize": 13, "titleFontWeight": "normal"}
     return {"config": {
         "background": "white",
         "font": FONT,
         "view": {"continuousWidth": WIDTH, "continuousHeight": HEIGHT, "step": 24, "stroke": None},
-        "axis": axis,
-        "header": {"labelFontSize": 12, "titleFontSize": 13, "titleFontWeight": "normal"},
-        "legend": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "labelLimit": 260},
+        "axis": {**titles, "titlePadding": 8, "labelFlush": False, "gridColor": faint, "domainColor": lines,
+                 "tickColor": lines, "labelColor": text, "titleColor": text},
+        "header": titles,
+        "legend": {**titles, "labelLimit": 260, "titleLimit": 260},
         "title": {"fontSize": 14, "fontWeight": "normal", "anchor": "start", "offset": 10},
         "range": {"category": list(PALETTE), "heatmap": {"scheme": "viridis"}, "ramp": {"scheme": "viridis"},
                   "diverging": {"scheme": "blueorange"}},
         "mark": {"color": BLUE},
         "line": {"strokeWidth": 2},
         "point": {"size": 40, "filled": True},
-        "bar": {"color": BLUE},
         "rule": {"color": GREY},
         "errorbar": {"color": GREY},
     }}
@@ -65,7 +65,9 @@ class Figure:
     """A chart with all that a reader needs besides it.
 
     `table` has one row a mark, or the rows the marks were counted from: it is the CSV offered for download.
-    Raises ValueError if the name is no file name, the caption or the alt text is empty, or the table exceeds 5,000 rows.
+    `caption` may contain formulas as \\( ... \\).
+    Raises ValueError if the name is no file name, the caption or the alt text is empty, or the table exceeds
+    5,000 rows.
     """
 
     name: str
@@ -81,12 +83,12 @@ class Figure:
             if not getattr(self, field).strip():
                 raise ValueError(f"figure {self.name!r} has an empty {field}")
         if len(self.table) > MAX_ROWS:
-            raise ValueError(f"figure {self.name!r}: its table has {len(self.table):,} rows, at most {MAX_ROWS:,} are "
-                             "shown; draw a summary or a stated sample")
+            raise ValueError(f"figure {self.name!r}: its table has {len(self.table):,} rows, at most {MAX_ROWS:,} "
+                             "are shown; draw a summary or a stated sample")
 
 
 def show(figure: Figure) -> None:
-    """Displays the figure in the running notebook and writes its PNG, SVG and CSV into the folder `$STUDY_FIGURES`.
+    """Displays the figure in the running notebook; writes its PNG, SVG and CSV into the folder `$STUDY_FIGURES`.
 
     Without that variable (a notebook opened by hand) nothing is written and no download is offered.
     """
@@ -98,7 +100,7 @@ def show(figure: Figure) -> None:
     links = os.environ.get("STUDY_FIGURE_LINKS", folder)
     if folder:
         save(figure, spec, png, Path(folder))
-    display({"text/html": markup(figure, spec, links, os.environ.get("STUDY_RERUN", "")),
+    display({"text/html": markup(figure, spec, png, links, os.environ.get("STUDY_RERUN", "")),
              "image/png": base64.b64encode(png).decode("ascii"),
              "text/plain": figure.alt}, raw=True)
 
@@ -108,51 +110,48 @@ def specification(figure: Figure) -> dict:
     with alt.theme.enable("study"):
         spec = figure.chart.to_dict()
     spec.pop("$schema", None)
-    data = spec.pop("datasets", {})
-    return {**_renumbered(spec), "datasets": dict(sorted(data.items()))}
+    return {**spec, "datasets": dict(sorted(spec.get("datasets", {}).items()))}
 
 
 def raster(spec: dict) -> bytes:
-    """The chart as PNG at twice its size on screen, packed again because the converter leaves it five times as large."""
+    """The chart as PNG at twice its size on screen, packed again: the converter leaves it five times as large."""
     drawn = vl_convert.vegalite_to_png(spec, vl_version=VEGALITE, scale=2, allowed_base_urls=[])
     return _png(Image.open(io.BytesIO(drawn)).convert("RGB"))
 
 
 def save(figure: Figure, spec: dict, png: bytes, folder: Path) -> None:
     """Writes `<name>.png`, `<name>.svg` and `<name>.csv` into the folder, each in one step."""
-    svg = vl_convert.vegalite_to_svg(spec, vl_version=VEGALITE, allowed_base_urls=[])
+    svg = _renumbered(vl_convert.vegalite_to_svg(spec, vl_version=VEGALITE, allowed_base_urls=[]))
     table = figure.table.to_csv(index=False, lineterminator="\n")
     folder.mkdir(parents=True, exist_ok=True)
     for suffix, content in ((".png", png), (".svg", svg.encode()), (".csv", table.encode())):
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", delete=False) as file:
-            file.write(content)
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, folder / (figure.name + suffix))
+        part = folder / f".{figure.name}{suffix}.part"
+        part.write_bytes(content)
+        os.replace(part, folder / f"{figure.name}{suffix}")
 
 
-def markup(figure: Figure, spec: dict, links: str | None, rerun: str) -> str:
+def markup(figure: Figure, spec: dict, png: bytes, links: str | None, rerun: str) -> str:
     """The HTML of a figure: chart, caption, downloads and the command that draws it from other numbers.
 
-    `links` is the folder of its files as seen from the page. The script `study.js` draws the chart once it comes near.
+    `links` is the folder of its files as seen from the page. Until the script `study.js` has drawn the chart,
+    and where scripts do not run, its still picture stands in its place.
     """
     caption, alternative = html.escape(figure.caption), html.escape(figure.alt, quote=True)
-    payload = json.dumps(spec, separators=(",", ":")).replace("</", "<\\/")
-    still = f'<img src="{links}/{figure.name}.svg" alt="{alternative}" loading="lazy">' if links else ""
+    payload = json.dumps(spec, separators=(",", ":")).replace("<", "\\u003c")
     return (f'<figure class="study-figure" id="figure-{figure.name.replace("_", "-")}">\n'
-            f'<div class="study-chart" role="img" aria-label="{alternative}">{still}</div>\n'
+            f'<div class="study-chart" role="img" aria-label="{alternative}">{_still(figure, png, links)}</div>\n'
             f'<script type="application/json" class="study-spec">{payload}</script>\n'
-            f'<figcaption><p class="mathjax_process">{caption}</p>{_downloads(figure, links)}{_rerun(rerun)}</figcaption>\n'
-            "</figure>")
+            f'<figcaption><p class="mathjax_process">{caption}</p>{_downloads(figure, links)}{_rerun(rerun)}'
+            "</figcaption>\n</figure>")
 
 
 def picture(pixels: np.ndarray, zoom: int = 1) -> str:
     """A grey (h, w) or coloured (h, w, 3) picture with values in [0, 1] as a `data:` address for `mark_image`.
 
-    0 is black; give `1 - pixels` for dark ink on white. `zoom` repeats each pixel, so that small pictures stay crisp.
+    0 is black; give `1 - pixels` for dark ink on white. `zoom` repeats each pixel: small pictures stay crisp.
     """
     grid = np.rint(np.clip(np.asarray(pixels, dtype=float), 0, 1) * 255).astype(np.uint8)
     grid = grid.repeat(zoom, axis=0).repeat(zoom, axis=1)
-    height, width = grid.shape[:2]
     return "data:image/png;base64," + base64.b64encode(_png(Image.fromarray(grid))).decode("ascii")
 
 
@@ -162,20 +161,28 @@ def _png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _renumbered(spec: dict) -> dict:
-    """Altair numbers views and parameters through the whole process; here they count from 1 in each chart."""
+def _renumbered(svg: str) -> str:
+    """The converter numbers clips and gradients through the whole process; here they count from 1 in each drawing."""
     seen: dict[str, str] = {}
 
     def renamed(match: re.Match) -> str:
-        return seen.setdefault(match[0], f"{match[1]}_{len(seen) + 1}")
+        return match[1] + seen.setdefault(match[2], f"part{len(seen) + 1}") + match[3]
 
-    return json.loads(re.sub(r"\b(param|view)_\d+\b", renamed, json.dumps(spec)))
+    return re.sub(r'(id="|url\(#)((?:clip|gradient_)\d+)("|\))', renamed, svg)
+
+
+def _still(figure: Figure, png: bytes, links: str | None) -> str:
+    if not links:
+        return ""
+    width, height = (side // 2 for side in Image.open(io.BytesIO(png)).size)
+    return f'<img src="{links}/{figure.name}.svg" alt="" width="{width}" height="{height}" loading="lazy">'
 
 
 def _downloads(figure: Figure, links: str | None) -> str:
     if not links:
         return ""
-    anchors = (f'<a href="{links}/{figure.name}.{kind}" download>{kind.upper()}</a>' for kind in ("png", "svg", "csv"))
+    anchors = (f'<a href="{links}/{figure.name}.{kind}" download>{kind.upper()}</a>'
+               for kind in ("png", "svg", "csv"))
     return f'<p class="study-downloads">Download: {" · ".join(anchors)}</p>'
 
 
@@ -183,4 +190,5 @@ def _rerun(command: str) -> str:
     if not command:
         return ""
     return ("<details><summary>Draw it from other numbers</summary>"
-            f"<p>Change a value and run, from the root of the repository:</p><pre>{html.escape(command)}</pre></details>")
+            "<p>Change a value and run, from the root of the repository:</p>"
+            f"<pre>{html.escape(command)}</pre></details>")

@@ -34,7 +34,7 @@ def cost_against_bound(costs: pd.DataFrame) -> Figure:
         "Excess error over the optimum, measured and predicted. Learners whose misfit depends on a "
         "point's own count lie on the line. One that ignores what labels tell about other points lies above. "
         "The two for which the averaged theorem says nothing fall on or below it.",
-        "Scatter plot with the identity line. Blue points lie on the line over its whole length, orange points "
+        "Scatter plot with the identity line. Blue points lie on the line over its whole length, orange ones "
         "stand above it at a prediction of zero, purple points lie on or below it.")
 
 
@@ -96,8 +96,8 @@ def tau_by_count(tau: pd.DataFrame, longest: int) -> Figure:
     seen = alt.Chart(counts).mark_line(color=GREY, strokeDash=[4, 4]).encode(x="count:Q", y="count:Q")
     return Figure(
         "tau_by_count", seen + bars + curves, _csv(table),
-        "What the prior makes of a point seen l times. Dashed: its frequency in the sample, n τ(l) = l. Under "
-        "Zipf's law a point seen once is worth somewhat less than that. With a tail far below 1/n it is worth "
+        "What the prior makes of a point seen l times. Dashed: its frequency in the sample, n τ(l) = l. "
+        "Under Zipf's law a point seen once is worth somewhat less. With a tail far below 1/n it is worth "
         "next to nothing: it is almost surely one of very many points that will not come again.",
         "Curves of n tau against the number of occurrences. The Zipf curves run just below the dashed line, "
         "those of uniform priors are flat, those of gap priors jump from a low to a high level.")
@@ -116,16 +116,16 @@ def subgroups(table: pd.DataFrame, prior: str) -> Figure:
         x=alt.X("band:N", title="n times true frequency (share of new points)", sort=None,
                 axis=alt.Axis(labelAngle=0)),
         xOffset=alt.XOffset("learner:N", sort=None))
-    y = alt.Y("err:Q", title="error within the band", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1]))
     bars = base.mark_bar().encode(
-        y=y,
+        y=alt.Y("err:Q", title="error within the band",
+                axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1])),
         color=alt.Color("learner:N", title=None, sort=None, legend=alt.Legend(orient="top", columns=2)),
         tooltip=["learner:N", "band:N", *_numbers("err", "err_se", "mass", "cost")])
     errors = base.mark_rule(color="black", clip=True).encode(y="err_low:Q", y2="err_high:Q")
     return Figure(
         "subgroups", (bars + errors).properties(width=WIDTH), _csv(rows),
-        f"Who pays ({rows.title.iloc[0]}). Refusing what was seen once or twice spares frequent points and falls "
-        "on rare ones; randomised response falls on all, also on frequent points that a memorizer gets right.",
+        f"Who pays ({rows.title.iloc[0]}). Refusing what was seen once or twice spares frequent points "
+        "and falls on rare ones; randomised response falls on all, also on those a memorizer gets right.",
         "Grouped bars of error by band of true frequency, for four learners.")
 
 
@@ -145,8 +145,8 @@ def zipf_by_size(example: pd.DataFrame) -> Figure:
     bars = base.mark_rule().encode(y="value_low:Q", y2="value_high:Q")
     return Figure(
         "zipf_by_size", bars + lines, _csv(table),
-        "The worked example at four sizes. Under Zipf's law the share of singletons, and what it costs to err "
-        "on them, fall only slowly as points and examples grow together.",
+        "The worked example at four sizes. Under Zipf's law the share of singletons, and what it costs to "
+        "err on them, fall only slowly as points and examples grow together.",
         "Two pairs of slowly falling curves against N on a logarithmic axis; random and fixed frequencies "
         "almost coincide.")
 

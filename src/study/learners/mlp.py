@@ -11,6 +11,7 @@ from He's normal distribution, biases from zero.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Literal
 
 import numpy as np
@@ -87,7 +88,7 @@ def schedule(progress: float, warm_up: float) -> float:
 
 def _initial_weights(seed: TrialSeed, sizes: tuple[int, ...]) -> list[np.ndarray]:
     draw = seed.generator("initialisation").standard_normal
-    return [draw((a, b), dtype=np.float32) * np.float32(np.sqrt(2 / a)) for a, b in zip(sizes, sizes[1:])]
+    return [draw((a, b), dtype=np.float32) * np.float32(np.sqrt(2 / a)) for a, b in pairwise(sizes)]
 
 
 def _epochs_of(subset: np.ndarray, epochs: int, seed: TrialSeed) -> np.ndarray:

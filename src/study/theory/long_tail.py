@@ -372,7 +372,8 @@ def growth(seen: Sample, labels: int, flips, known: Tau, generator: np.random.Ge
     """Excess error against the number of unfitted singletons, where each is refused with probability q.
 
     Returns a frame with a row for each q in ``flips`` (``flip, misfits, excess, excess_se``), the slope of
-    excess through the origin divided by tau_1, and its standard error. By Theorem 2.3 the ratio is 1.
+    excess through the origin divided by tau_1, and its standard error. By Theorem 2.3 the ratio is 1. If no
+    singleton was left unfitted it is not identified: NaN.
     """
     opt = optimum(seen, labels)
     wrong = [predict(some_singletons(flip), seen, labels, generator) != seen.labels for flip in flips]
@@ -380,6 +381,8 @@ def growth(seen: Sample, labels: int, flips, known: Tau, generator: np.random.Ge
     misfits = np.stack([(each & (seen.counts > 0)).sum(axis=1) for each in wrong])
     rows = [{"flip": flip, "misfits": misfits[i].mean()} | _means({"excess": excess[i]}, 0.0)
             for i, flip in enumerate(flips)]
+    if not misfits.any():
+        return pd.DataFrame(rows), np.nan, np.nan
     lever = misfits.mean(axis=1) / np.square(misfits.mean(axis=1)).sum()
     slope = lever @ excess.mean(axis=1)
     error = mean_and_error(lever @ (excess - slope * misfits))[1]
@@ -412,7 +415,8 @@ def run(parameters) -> dict[str, pd.DataFrame | dict]:
     parts = [_solve(problem, parameters) for problem in problems(parameters)]
     tables = {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in parts[0]}
     tables["example"] = zipf_example(parameters)
-    return tables | {"summary": summary(tables)}
+    scale = {"labels": parameters.labels, "draws": parameters.draws, "prior_draws": parameters.prior_draws}
+    return tables | {"summary": summary(tables) | {"scale": scale}}
 
 
 def _solve(problem: Problem, parameters) -> dict[str, pd.DataFrame]:

@@ -66,15 +66,3 @@ def class_distances(chosen: pd.DataFrame, data: Data) -> np.ndarray:
 
 def _flat(data: Data) -> tuple[np.ndarray, ...]:
     return tuple(unit_floats(x).reshape(len(x), -1) for x in (data.x_train, data.x_test))
-
-
-def clustered(values: np.ndarray, clusters: np.ndarray) -> dict[str, float]:
-    """Mean of ``values (k,)`` with a standard error that takes only different ``clusters (k,)`` as independent.
-
-    Pairs that share a training example are not independent. NaN where there are fewer than two clusters.
-    """
-    if len(values) == 0:
-        return {"value": float("nan"), "std_error": float("nan")}
-    sums = pd.Series(values - values.mean()).groupby(np.asarray(clusters)).sum()
-    correction = len(sums) / (len(sums) - 1) if len(sums) > 1 else float("nan")
-    return {"value": float(values.mean()), "std_error": float(np.sqrt(correction * (sums**2).sum()) / len(values))}
