@@ -1,6 +1,6 @@
 """``params.yaml``: what is wrong is refused with what would be right, and a fingerprint knows all that matters."""
 
-import copy
+import json
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ def study() -> params.Params:
 
 def load_with(folder: Path, where: str, value) -> params.Params:
     """The study's parameters with one value replaced, put in (``where`` = dotted path), or taken out (value ``None``)."""
-    tree = copy.deepcopy(yaml.safe_load(STUDY.read_text()))
+    tree = json.loads(json.dumps(yaml.safe_load(STUDY.read_text())))  # without the sharing of YAML's anchors
     *path, last = where.split(".")
     branch = tree
     for key in path:
@@ -131,10 +131,9 @@ MLP = "settings.digits-mlp"
 def test_a_value_out_of_range_is_refused_with_its_place_and_what_was_found(tmp_path, where, value):
     with pytest.raises(ValueError, match="is not valid") as caught:
         load_with(tmp_path, where, value)
-    place = where.replace(".learner.", ".").split(".")
-    first = next(line for line in str(caught.value).splitlines()[1:])
-    assert all(part in first for part in place[:2]), first
-    assert "found" in first
+    fault = str(caught.value).splitlines()[1]
+    assert fault.strip().startswith(".".join(where.split(".")[:2])), fault
+    assert "; found " in fault
 
 
 def test_every_fault_is_reported_at_once(tmp_path):

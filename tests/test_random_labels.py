@@ -19,7 +19,7 @@ STUDY = params.load(ROOT / "params.yaml")
 SMALL = STUDY.fitting.model_copy(update={
     "ratio": 0.1, "repeats": 2, "corruption": (0.0, 0.5, 1.0), "shorter": (5,),
     "network": STUDY.fitting.network.model_copy(update={"epochs": 80}),
-})  # fmt: skip
+})
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +174,7 @@ def test_repeats_are_reproducible_and_differ_from_each_other(small_run):
 @pytest.mark.parametrize(("change", "message"), [
     ({"corruption": [0.2, 1.0]}, "from 0 to 1"), ({"corruption": [0.0, 0.5]}, "from 0 to 1"),
     ({"corruption": [0.0, 0.6, 0.4, 1.0]}, "ascend"), ({"shorter": [4, 150]}, "below the 150 epochs"),
-])  # fmt: skip
+])
 def test_levels_and_trainings_that_make_no_sense_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         params.Fitting.model_validate(STUDY.fitting.model_dump() | change)

@@ -105,9 +105,12 @@
       result.finalize();
       ({ result, width } = await embed(target, spec));
     }
-    // Axes and legends do not shrink with the view, so the right ratio is found in a few steps.
-    for (let step = 0, ratio = 1; width > room && step < 4; step += 1) {
-      ratio *= Math.max(0.3, (room - 2) / width);
+    // Axes and legends do not shrink with the views: two measurements tell how much does, and so the ratio that fits.
+    let [ratio, before] = [1, null];
+    for (let step = 0; width > room && step < 6; step += 1) {
+      const slope = before && before.width > width ? (before.width - width) / (before.ratio - ratio) : 2 * width;
+      before = { ratio, width };
+      ratio = Math.max(0.1, ratio - (width - room + 2) / slope);
       result.finalize();
       ({ result, width } = await embed(target, narrowed(spec, ratio)));
     }

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from study import data as datasets
-from study import estimators, predictions, tables
+from study import estimators, pairs, predictions, quantities, tables
 from study.estimators import Estimates
 from study.params import Estimate, Setting
 
@@ -19,10 +19,10 @@ WEAK = 0.4  # the paper reports what share of its pairs lies below this influenc
 def run(name: str, setting: Setting, rules: Estimate) -> dict:
     """Estimate everything for one setting, save the tables, return the summary."""
     estimates, diverged = of_setting(name, setting)
-    pairs = estimates.pairs(rules.mem_floor, rules.infl_floor)
+    strongest = estimates.pairs(rules.mem_floor, rules.infl_floor)
     errors = error_by_trials(estimates, setting.ratio)
-    summary = summarise(estimates, pairs, setting, rules) | {"diverged": diverged}
-    for table, frame in {"memorization": estimates.memorization, "pairs": pairs, "error_by_trials": errors}.items():
+    summary = summarise(estimates, strongest, setting, rules) | {"diverged": diverged}
+    for table, frame in {"memorization": estimates.memorization, "pairs": strongest, "error_by_trials": errors}.items():
         tables.save(name, table, frame)
     tables.save(name, "summary", summary)
     return summary
@@ -38,7 +38,7 @@ def of_setting(name: str, setting: Setting) -> tuple[Estimates, int]:
     return estimators.estimate(members[good], *correct, data.y_train, data.y_test), int((~good).sum())
 
 
-def summarise(estimates: Estimates, pairs: pd.DataFrame, setting: Setting, rules: Estimate) -> dict:
+def summarise(estimates: Estimates, table: pd.DataFrame, setting: Setting, rules: Estimate) -> dict:
     """The numbers that chapters and claims quote; a quantity with chance in it is ``{"value", "std_error"}``."""
     rng = np.random.default_rng(np.random.SeedSequence(rules.seed))
     return {
@@ -49,7 +49,7 @@ def summarise(estimates: Estimates, pairs: pd.DataFrame, setting: Setting, rules
         "ratio": setting.ratio,
         **_accuracies(estimates),
         **_memorized(estimates, rules),
-        "pairs": _counts(pairs, estimates, rules) | _null_pairs(estimates, rules, rng),
+        "pairs": _counts(table, estimates, rules) | _null_pairs(estimates, rules, rng),
         "reliability": _reliability(estimates, rules, rng),
         "bound": _bounds(estimates, setting.ratio, rng),
     }
@@ -62,8 +62,8 @@ def _accuracies(estimates: Estimates) -> dict:
 
 
 def _mean(values: np.ndarray) -> dict:
-    spread = values.std(ddof=1) if len(values) > 1 else float("nan")
-    return {"value": values.mean(), "std_error": spread / np.sqrt(len(values)), "std": spread}
+    """Mean over trials with its standard error, and the spread of single trials."""
+    return quantities.mean(values) | {"std": values.std(ddof=1) if len(values) > 1 else float("nan")}
 
 
 def _memorized(estimates: Estimates, rules: Estimate) -> dict:
@@ -98,20 +98,20 @@ def _by_trial(estimates: Estimates) -> tuple[np.ndarray, np.ndarray]:
     return (members & correct).sum(1) / members.sum(1), (~members & correct).sum(1) / (~members).sum(1)
 
 
-def _counts(pairs: pd.DataFrame, estimates: Estimates, rules: Estimate) -> dict:
-    chosen = select(pairs, rules.mem_threshold, rules.infl_threshold)
-    mirrored = pairs[(pairs.mem >= rules.mem_threshold) & (pairs.infl <= -rules.infl_threshold)]
-    by_test = chosen.test.value_counts()
+def _counts(table: pd.DataFrame, estimates: Estimates, rules: Estimate) -> dict:
+    thresholds = rules.mem_threshold, rules.infl_threshold
+    chosen = pairs.select(table, *thresholds, rules)
+    counted, by_test = pairs.counts(chosen), chosen.test.value_counts()
     return {
         "mem_threshold": rules.mem_threshold,
         "infl_threshold": rules.infl_threshold,
-        "count": len(chosen),
-        "unique_tests": len(by_test),
-        "single_influencer_tests": int((by_test == 1).sum()),
-        "unique_trains": chosen.train.nunique(),
+        "count": counted["pairs"],
+        "unique_tests": counted["tests"],
+        "single_influencer_tests": counted["single-influencer tests"],
+        "unique_trains": counted["training examples"],
         "max_influencers": int(by_test.max()) if len(by_test) else 0,
         "share_of_tests": len(by_test) / estimates.test_correct.shape[1],
-        "mirrored_count": len(mirrored),
+        "mirrored_count": len(pairs.mirrored(table, *thresholds, rules)),
         "weak": {"threshold": WEAK} | _proportion(int((chosen.infl < WEAK).sum()), len(chosen)),
     }
 
@@ -122,18 +122,13 @@ def _proportion(part: int, whole: int) -> dict:
     return {"share": {"value": share, "std_error": error}}
 
 
-def select(pairs: pd.DataFrame, mem_threshold: float, infl_threshold: float) -> pd.DataFrame:
-    """High-influence pairs among the rows of a `pairs` table (talk: mem >= 0.25 and infl >= 0.15, same class)."""
-    return pairs[(pairs.mem >= mem_threshold) & (pairs.infl >= infl_threshold) & pairs.same_class]
-
-
 def _null_pairs(estimates: Estimates, rules: Estimate, rng: np.random.Generator) -> dict:
     """Pairs, and memorized examples, that remain when the rows of the masks are dealt to other models."""
     found, memorized, spread = [], [], []
     for _ in range(rules.null_permutations):
         null = estimators.permuted(estimates, rng)
-        pairs = estimates.pairs(rules.mem_threshold, rules.infl_threshold, influence_of=null)
-        found.append((pairs.infl > 0).sum())
+        by_chance = estimates.pairs(rules.mem_threshold, rules.infl_threshold, influence_of=null)
+        found.append((by_chance.infl > 0).sum())
         memorized.append((null.memorization.mem >= rules.mem_threshold).sum())
         spread.append(null.memorization.mem.std())
     return {

@@ -240,7 +240,8 @@ def _run(source: Path, changed: Mapping[str, Scalar], environment: dict[str, str
 
 def _kernel(environment: dict[str, str], scratch: Path) -> type[AsyncKernelManager]:
     """A kernel of the running interpreter, whatever kernels the user has installed or named python3."""
-    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--HistoryManager.enabled=False"]
+    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--HistoryManager.enabled=False",
+               "--IPKernelApp.log_level=50"]
     spec = KernelSpec(argv=command, env={**environment, "IPYTHONDIR": str(scratch / "ipython")},
                       language="python", display_name="Python 3", metadata={"supported_encryption": "curve"})
 

@@ -6,6 +6,11 @@ import pandas as pd
 UNKNOWN = {"value": float("nan"), "std_error": float("nan")}
 
 
+def known(quantity: dict) -> tuple[float, float]:
+    """Value and standard error of a quantity read from a table, null as NaN."""
+    return tuple(float("nan") if quantity[key] is None else quantity[key] for key in ("value", "std_error"))
+
+
 def mean(values: np.ndarray) -> dict[str, float]:
     """Mean of independent ``values (k,)`` with its standard error, which is NaN for fewer than two."""
     if len(values) == 0:

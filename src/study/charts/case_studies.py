@@ -11,7 +11,10 @@ from study.charts import BLUE, GREY, ORANGE, VERMILION, WIDTH, Figure, picture
 from study.data import Data
 
 LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
+TENTHS = [tenth / 10 for tenth in range(11)]
 SIDE, CELL = 44, 74  # of a drawn digit, and of the cell it stands in
+LOSS = "loss of accuracy (percentage points)"
+POINTS = alt.Axis(labelExpr="format(datum.value * 100, '.3~f')")  # differences of shares, in percentage points
 PARTS = {"affected": "tests in a pair", "elsewhere": "all other tests", "all": "all tests"}
 
 
@@ -92,8 +95,9 @@ def _pictures(table: pd.DataFrame, x, y, columns: int, rows: int):
 def removal_curve(curve: pd.DataFrame) -> Figure:
     """Accuracy without all examples above each threshold, and without as many random ones; what remains, underneath."""
     table = _matched(curve)
-    x = alt.X("threshold:Q", title=None, scale=alt.Scale(domain=[0, 1]))
-    color = alt.Color("kind:N", title="removed", scale=alt.Scale(domain=["memorized", "random"], range=[VERMILION, BLUE]))
+    x = alt.X("threshold:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(values=TENTHS))
+    color = alt.Color("kind:N", title="removed", legend=alt.Legend(orient="bottom-right", symbolOpacity=1),
+                      scale=alt.Scale(domain=["memorized", "random"], range=[VERMILION, BLUE]))
     base = alt.Chart(table).encode(x=x, color=color)
     tooltip = ["kind:N", "threshold:Q", "removed:Q", *_numbers("accuracy", "std", "std_error")]
     y = alt.Y("low:Q", title="test accuracy", axis=alt.Axis(format=".1%"), scale=alt.Scale(zero=False))
@@ -101,10 +105,11 @@ def removal_curve(curve: pd.DataFrame) -> Figure:
     line = base.mark_line(point=True).encode(y="accuracy:Q", tooltip=tooltip)
     everything = curve[(curve.kind == "random") & (curve.removed == 0)]
     whole = alt.Chart(everything).mark_rule(strokeDash=[4, 4]).encode(y="accuracy:Q")
-    remaining = alt.Chart(table[table.kind == "memorized"]).mark_line(point=True, color=GREY).encode(
+    remaining = alt.Chart(table[table.kind == "memorized"]).mark_line(point={"color": GREY}, color=GREY).encode(
         x=alt.X("threshold:Q", title="memorization threshold: everything at or above it is removed",
-                scale=alt.Scale(domain=[0, 1])),
-        y=alt.Y("remaining:Q", title="remaining", axis=alt.Axis(format="%", tickCount=3), scale=alt.Scale(zero=False)),
+                scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(values=TENTHS)),
+        y=alt.Y("remaining:Q", title="remaining", axis=alt.Axis(format="%", tickCount=3),
+                scale=alt.Scale(domain=[table.remaining.min(), 1], nice=True)),
         tooltip=["threshold:Q", "removed:Q", alt.Tooltip("remaining:Q", format=".1%")])
     chart = alt.vconcat((band + whole + line).properties(height=260), remaining.properties(height=80))
     return Figure(
@@ -133,10 +138,10 @@ def worth_in_random_examples(curve: pd.DataFrame, influencers: dict) -> Figure:
     base = alt.Chart(table).encode(
         x=alt.X("removed:Q", title="training examples removed (count, square-root axis)", scale=alt.Scale(type="sqrt")),
         color=alt.Color("kind:N", title="removed", scale=scale))
-    y = alt.Y("drop:Q", title="loss of test accuracy", axis=alt.Axis(format=".1%"))
+    y = alt.Y("drop:Q", title=LOSS, axis=POINTS)
     lines = base.mark_line().encode(y=y)
     points = base.mark_point(size=50).encode(y=y, tooltip=["kind:N", "removed:Q", *_numbers("drop", "drop_std_error")])
-    bars = base.mark_rule().encode(y=alt.Y("drop_low:Q", title="loss of test accuracy"), y2="drop_high:Q")
+    bars = base.mark_rule().encode(y=alt.Y("drop_low:Q", title=LOSS), y2="drop_high:Q")
     level = alt.Chart(pd.DataFrame([point])).mark_rule(strokeDash=[4, 4]).encode(y="drop:Q")
     return Figure(
         "worth_in_random_examples", level + bars + lines + points, table,
@@ -165,7 +170,7 @@ def _influence_panel(table: pd.DataFrame, title: str, colour: str, highest: int,
     ticks = [tick for tick in (0, 1, 3, 10, 30, 100, 300, 1000) if tick <= highest]
     bars = alt.Chart(table).mark_bar(color=colour).encode(
         x=alt.X("low:Q", bin="binned", title="size of influence (probability)", scale=alt.Scale(domain=[0, 1]),
-                axis=alt.Axis(values=[tick / 10 for tick in range(11)])),
+                axis=alt.Axis(values=TENTHS)),
         x2="high:Q",
         y=alt.Y("count:Q", title="pairs (log)", scale=alt.Scale(type="symlog", domain=[0, max(highest, 1)]),
                 axis=alt.Axis(values=ticks)),
@@ -184,10 +189,10 @@ def removal_of_influencers(groups: pd.DataFrame) -> Figure:
         yOffset=alt.YOffset("tests:N", sort=list(PARTS.values())),
         color=alt.Color("tests:N", title="accuracy on", sort=list(PARTS.values()),
                         scale=alt.Scale(range=[VERMILION, BLUE, GREY])))
-    x = alt.X("drop:Q", title="loss of accuracy", axis=alt.Axis(format="%"))
+    x = alt.X("drop:Q", title=LOSS, axis=POINTS)
     tooltip = ["arm:N", "tests:N", *_numbers("accuracy", "drop", "drop_std_error")]
     points = base.mark_point(size=50).encode(x=x, tooltip=tooltip)
-    bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("drop_low:Q", title="loss of accuracy"), x2="drop_high:Q")
+    bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("drop_low:Q", title=LOSS), x2="drop_high:Q")
     zero = alt.Chart(pd.DataFrame({"x": [0]})).mark_rule(strokeDash=[4, 4]).encode(x="x:Q")
     return Figure(
         "removal_of_influencers", (zero + bars + points).properties(height=alt.Step(18), width=WIDTH - 140), table,
@@ -203,7 +208,7 @@ def predicted_loss(removal_tests: pd.DataFrame, chosen: pd.DataFrame) -> Figure:
     base = alt.Chart(table).encode(x=x)
     y = alt.Y("drop:Q", title="loss of accuracy measured", scale=alt.Scale(domain=[-0.1, 1]))
     points = base.mark_point(size=50).encode(
-        y=y, color=alt.Color("size:O", title="influencers"),
+        y=y, color=alt.Color("size:N", title="influencers"),
         tooltip=["test:Q", *_numbers("sum", "drop", "std_error", "with_all", "without")])
     bars = base.mark_rule().encode(y=alt.Y("drop_low:Q", title="loss of accuracy measured"), y2="drop_high:Q")
     ends = pd.DataFrame({"sum": [0, 1], "drop": [0, 1]})

@@ -1,1 +1,1 @@
-"""Chapter 5: theorems about memorization, each put beside a simulation that could contradict it."""
+"""Theorems about memorization and simulations that could contradict them."""

@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import xlog1py, xlogy
 
+from study import quantities
 from study.subsets import TrialSeed
 
 KINDS = ("zipf", "uniform", "gap")
@@ -236,8 +237,7 @@ def tau1_floor(weight: float, n: int) -> float:
 
 def mean_and_error(values: np.ndarray) -> tuple[float, float]:
     """Mean and standard error of independent ``values (draw,)``; the error of a single value is NaN."""
-    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
-    return float(values.mean()), float(error)
+    return quantities.known(quantities.mean(values))
 
 
 class Learner(NamedTuple):

@@ -1,9 +1,10 @@
 """How much memorization differential privacy allows, in closed form and by simulation.
 
-A randomized algorithm is (epsilon, delta)-private if no event is more than exp(epsilon) times as probable, plus delta, on one
-of two data sets that differ by one record than on the other (Dwork & Roth 2014, Definition 2.4). Memorization compares two
-such data sets, with an example and without it, so it is bounded. `memorization_bound` is sharper than the usual
-exp(epsilon) - 1 + delta, for it uses the definition twice: on the event that the example is fitted, and on its complement.
+A randomized algorithm is (epsilon, delta)-private if no event is more than exp(epsilon) times as probable, plus delta,
+on one of two data sets that differ by one record than on the other (Dwork & Roth 2014, Definition 2.4). Memorization
+compares two such data sets, with an example and without it, so it is bounded. `memorization_bound` is sharper than the
+usual exp(epsilon) - 1 + delta, for it uses the definition twice: on the event that the example is fitted, and on its
+complement.
 """
 
 import numpy as np
@@ -33,7 +34,7 @@ def least_epsilon(mem: float, delta: float = 0.0) -> float:
     The inverse of `memorization_bound`, 0 where delta alone allows ``mem``. Raises ``ValueError`` unless 0 <= mem <= 1.
     """
     if not 0 <= mem <= 1:
-        raise ValueError(f"mem is {mem}; memorization that is bounded from below by 0 and from above by 1 is needed")
+        raise ValueError(f"mem is {mem}; a value from 0 to 1 is needed")
     _checked(0.0, delta)
     with np.errstate(divide="ignore"):
         return float(max(0.0, np.log(1 + mem - 2 * delta) - np.log1p(-mem))) if mem > delta else 0.0

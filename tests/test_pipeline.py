@@ -1,0 +1,209 @@
+"""The whole pipeline, small: every stage and every chapter by `dvc repro` in a copy of the repository, then its site.
+
+The numbers are a toy's (a few dozen models where the study has thousands) and mean nothing; that everything runs, that it
+runs again only where something changed, and that the same inputs give the same bytes, is what is tested.
+"""
+
+import ast
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import browser as look
+import jupytext
+import pytest
+import yaml
+
+from study import notebooks, params
+
+ROOT = Path(__file__).parents[1]
+TRIALS = 40
+TOY = {
+    "estimate": {"reliability_splits": 2, "null_permutations": 2},
+    "leave_one_out": {"examples": 4, "models": 6, "subset_models": 6, "bootstrap": 20, "permutations": 5},
+    "removal": {"thresholds": [0.7, 0.25], "random_shares": [0.1, 0.3], "repeats": 4},
+    "fitting": {"corruption": [0.0, 1.0], "repeats": 2, "shorter": [2, 8]},
+    "long_tail": {"draws": 40},
+    "localization": {"networks": 3, "representations": 2, "heads": 20, "bootstrap": 20},
+}
+
+
+def environment() -> dict[str, str]:
+    """The shell of a reader: this interpreter first on the path, no settings of their own."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("STUDY_")}
+    return kept | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def run(folder: Path, *command: str) -> str:
+    done = subprocess.run(command, cwd=folder, env=environment(), text=True, capture_output=True)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
+    return done.stdout
+
+
+def stages_run(output: str) -> set[str]:
+    return set(re.findall(r"Running stage '([^']+)'", output))
+
+
+def change(folder: Path, edit) -> None:
+    tree = yaml.safe_load((folder / "params.yaml").read_text())
+    edit(tree)
+    (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+
+
+def make_small(tree: dict) -> None:
+    for setting in tree["settings"].values():
+        setting["trials"] = TRIALS
+    for section, values in TOY.items():
+        assert values.keys() <= tree[section].keys(), f"params.yaml has no {values.keys() - tree[section].keys()}"
+        tree[section] |= values
+    tree["fitting"]["network"]["epochs"] = 20
+
+
+def copy_of_repository(folder: Path) -> Path:
+    """The files that a clone would have: those git knows, and new ones it does not ignore."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, check=True
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).is_file() and not name.startswith("published/"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, folder / name)
+    (folder / "published").mkdir(exist_ok=True)
+    (folder / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory) -> Path:
+    """A copy of the repository with small numbers, after `dvc repro`."""
+    folder = copy_of_repository(tmp_path_factory.mktemp("study"))
+    change(folder, make_small)
+    run(folder, "dvc", "repro")
+    return folder
+
+
+def bytes_of(folder: Path, *patterns: str) -> dict[str, str]:
+    files = [file for pattern in patterns for file in folder.glob(pattern) if file.is_file()]
+    assert files, patterns
+    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def test_every_run_leaves_its_record_and_every_chapter_its_page(toy):
+    stages = [name for name in yaml.safe_load((toy / "dvc.lock").read_text())["stages"] if name not in ("claims", "site")]
+    ran = [name for name in stages if not name.startswith("chapter_")]
+    assert len(ran) >= 13
+    for name in ran:
+        assert (toy / "records" / f"{name}.ipynb").is_file(), name
+        assert json.loads((toy / "records" / f"{name}.json").read_text())["seconds"] > 0
+    for source in (ROOT / "notebooks/chapters").glob("*.md"):
+        assert (toy / "book/_build/html/chapters" / f"{source.stem}.html").is_file(), source
+
+
+def test_the_toy_site_opens_in_a_browser_without_a_fault(toy):
+    with look.chromium() as browser:
+        assert look.faults_of_site(browser, toy / "book/_build/html") == []
+
+
+def test_a_second_repro_runs_nothing_but_the_site(toy):
+    assert stages_run(run(toy, "dvc", "repro")) == {"site"}
+
+
+def test_one_changed_number_runs_what_depends_on_it_and_nothing_else(toy):
+    before = yaml.safe_load((toy / "params.yaml").read_text())
+
+    def more_trials(tree):
+        tree["settings"]["digits-nearest-neighbour"]["trials"] = TRIALS + 5
+
+    change(toy, more_trials)
+    ran = stages_run(run(toy, "dvc", "repro"))
+    (toy / "params.yaml").write_text(yaml.safe_dump(before, sort_keys=False))
+    downstream = {"train@digits-nearest-neighbour", "estimate@digits-nearest-neighbour", "chapter_estimators", "site"}
+    assert ran == downstream
+
+
+def test_the_same_inputs_give_the_same_bytes(toy):
+    made = ("predictions/longtail-mlp.zarr.zip", "tables/longtail-mlp/*", "records/*longtail-mlp.ipynb")
+    chapter = ("book/chapters/02_definitions.ipynb", "book/_static/figures/definitions/*")
+    before = bytes_of(toy, *made, *chapter)
+    (toy / "predictions/longtail-mlp.zarr.zip").unlink()
+    shutil.rmtree(toy / ".dvc/cache")
+    run(toy, "dvc", "repro", "--force", "--single-item", "train@longtail-mlp")
+    run(toy, "dvc", "repro", "--force", "--single-item", "estimate@longtail-mlp")
+    run(toy, "dvc", "repro", "--force", "--single-item", "chapter_definitions")
+    assert bytes_of(toy, *made, *chapter) == before
+
+
+def test_a_preview_with_another_number_leaves_the_book_as_it_was(toy):
+    name, values = next((name, values) for name, values in params.load(ROOT / "params.yaml").chapters.items() if values)
+    key, value = next((key, value) for key, value in values.items() if isinstance(value, float))
+    before = bytes_of(toy, "book/chapters/*")
+    run(toy, sys.executable, "-m", "study", "chapter", name, "--set", f"{key}={value * 1.1}")
+    assert list((toy / ".preview").glob(f"*_{name}.ipynb"))
+    assert bytes_of(toy, "book/chapters/*") == before
+
+
+@pytest.mark.parametrize("source", sorted((ROOT / "notebooks/chapters").glob("*.md")), ids=lambda path: path.stem)
+def test_the_parameters_cell_of_a_chapter_agrees_with_params_yaml(source):
+    section = params.load(ROOT / "params.yaml").chapter(re.sub(r"^\d+_", "", source.stem))
+    assert notebooks.mismatches(source, section) == []
+
+
+def test_every_chapter_has_parameters_a_stage_and_a_place_in_the_book():
+    chapters = {re.sub(r"^\d+_", "", path.stem): path.stem for path in (ROOT / "notebooks/chapters").glob("*.md")}
+    assert chapters.keys() == params.load(ROOT / "params.yaml").chapters.keys()
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    contents = (ROOT / "book/_toc.yml").read_text()
+    for name, stem in chapters.items():
+        assert f"notebooks/chapters/{stem}.md" in stages[f"chapter_{name}"]["deps"]
+        assert f"chapters/{stem}\n" in contents
+
+
+# What trains, stores and draws numbers: declared by a setting's `revision`, not by the files that stages depend on.
+BASE = {"data", "learners", "params", "predictions", "progress", "subsets", "tables", "trials"}
+
+
+def source_of(name: str) -> Path | None:
+    """The file of a module `study.x.y`, if there is one."""
+    path = ROOT / "src" / Path(*name.split("."))
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+def imports(text: str) -> set[Path]:
+    """The files of the study's modules that a piece of Python imports, those of `BASE` left out."""
+    names = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    wanted = {name for name in names if name.startswith("study.") and name.split(".")[1] not in BASE}
+    return set(filter(None, map(source_of, wanted)))
+
+
+def needed(text: str) -> set[Path]:
+    """All files that a piece of Python imports, directly or through others."""
+    found, waiting = set(), imports(text)
+    while waiting:
+        file = waiting.pop()
+        found.add(file)
+        waiting |= imports(file.read_text()) - found
+    return found
+
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*/*.md"))
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_stage_depends_on_every_module_that_its_notebook_uses(notebook):
+    name = notebook.stem if notebook.parent.name == "stages" else "chapter_" + re.sub(r"^\d+_", "", notebook.stem)
+    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][name]
+    cells = [cell.source for cell in jupytext.read(notebook).cells if cell.cell_type == "code"]
+    modules = {str(file.relative_to(ROOT)) for file in needed("\n".join(cells))}
+    missing = {file for file in modules if not any(file == dep or file.startswith(f"{dep}/") for dep in stage["deps"])}
+    assert missing == set(), f"dvc.yaml: stage {name} lacks dependencies"
