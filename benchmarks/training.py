@@ -6,6 +6,7 @@ side is what one worker does; the workers of a cluster multiply it. Takes about 
 """
 
 import time
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ def train_alone(learner, x: torch.Tensor, y: torch.Tensor, chosen: np.ndarray, s
     """One network, as any tutorial writes it."""
     torch.manual_seed(seed)
     sizes = (x.shape[1], *learner.widths, 10)
-    layers = [module for a, b in zip(sizes, sizes[1:]) for module in (torch.nn.Linear(a, b), torch.nn.ReLU())][:-1]
+    layers = [module for a, b in pairwise(sizes) for module in (torch.nn.Linear(a, b), torch.nn.ReLU())][:-1]
     model = torch.nn.Sequential(*layers)
     optimizer = torch.optim.SGD(model.parameters(), lr=learner.learning_rate, momentum=learner.momentum)
     steps = learner.epochs * len(chosen) // learner.batch_size

@@ -28,7 +28,7 @@ TOY = {
     "leave_one_out": {"examples": 4, "models": 6, "subset_models": 6, "bootstrap": 20, "permutations": 5},
     "removal": {"thresholds": [0.7, 0.25], "random_shares": [0.1, 0.3], "repeats": 4},
     "fitting": {"corruption": [0.0, 1.0], "repeats": 2, "shorter": [2, 8]},
-    "long_tail": {"draws": 40},
+    "long_tail": {"n": 100, "n_large": 200, "draws": 40, "prior_draws": 40, "example_points": 1500, "example_draws": 5},
     "localization": {"networks": 3, "representations": 2, "heads": 20, "bootstrap": 20},
 }
 

@@ -153,7 +153,7 @@ def _one_split(estimates: Estimates, rules: Estimate, rng: np.random.Generator) 
     a, b = a[a.infl > 0], b[b.infl > 0]
     shuffled = estimators.permuted(second, rng).memorization.mem
     both = len(a.merge(b, on=["train", "test"]))
-    again = second.influence()[0][a.train, a.test] if len(a) else np.array([np.nan])
+    again, _ = second.influence_at(a.train, a.test)
     return {
         "memorization_pearson": mem.a.corr(mem.b),
         "memorization_spearman": spearmanr(mem.a, mem.b).statistic,
@@ -162,7 +162,7 @@ def _one_split(estimates: Estimates, rules: Estimate, rng: np.random.Generator) 
         "pairs_count": len(a),
         "pairs_jaccard": both / max(len(a) + len(b) - both, 1),
         "influence_where_selected": a.infl.mean(),
-        "influence_measured_afresh": np.nanmean(again) if len(a) else float("nan"),
+        "influence_measured_afresh": quantities.mean(again)["value"],
     }
 
 

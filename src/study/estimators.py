@@ -130,6 +130,12 @@ class Estimates:
         counts = count_together(self.members[:, train], self.test_correct[:, test])
         return self._differences(counts, train[:, None], test[None, :])
 
+    def influence_at(self, train, test) -> tuple[np.ndarray, np.ndarray]:
+        """Influence of ``train[k]`` on ``test[k]`` for index arrays of one length, with its standard error."""
+        train, test = np.asarray(train, dtype=np.int64), np.asarray(test, dtype=np.int64)
+        counts = (self.members[:, train] & self._tests()[:, test]).sum(0)
+        return self._differences(counts, train, test)
+
     def pairs(
         self,
         mem_threshold: float,

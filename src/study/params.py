@@ -7,7 +7,7 @@ names the valid ones; equality and `Setting.fingerprint` follow from the fields.
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 import yaml
 from pydantic import (
@@ -27,6 +27,8 @@ from study.learners import Learner, Mlp
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Threshold = Annotated[float, Field(ge=0, le=1)]
+AtLeastTwo = Annotated[int, Field(ge=2)]
+EvenSize = Annotated[int, Field(ge=4, multiple_of=2)]
 
 
 class Section(BaseModel):
@@ -140,9 +142,30 @@ class Fitting(Section):
 class LongTail(Section):
     """Stage `long_tail`: Theorem 2.3 of Feldman (2020) simulated in the discrete case."""
 
-    labels: PositiveInt
-    draws: PositiveInt
+    n: EvenSize
+    n_large: EvenSize
+    labels: Annotated[int, Field(ge=2, le=32767)]
+    control_ratio: PositiveInt
+    head_points: PositiveInt
+    tail_near: Fraction
+    tail_far: Fraction
+    flips: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)]
+    draws: AtLeastTwo
+    prior_draws: AtLeastTwo
+    counts_reported: AtLeastTwo
+    example_points: Annotated[int, Field(ge=1500)]
+    example_draws: AtLeastTwo
     seed: NonNegativeInt
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        if self.head_points >= self.n:
+            raise ValueError(f"head_points is {self.head_points}; it must be smaller than n = {self.n}")
+        if self.counts_reported > min(self.n, self.n_large):
+            raise ValueError(
+                f"counts_reported is {self.counts_reported}; no point occurs more often than the sample has points"
+            )
+        return self
 
 
 class Localization(Section):

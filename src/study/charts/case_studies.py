@@ -96,7 +96,7 @@ def removal_curve(curve: pd.DataFrame) -> Figure:
     """Accuracy without all examples above each threshold, and without as many random ones; what remains, underneath."""
     table = _matched(curve)
     x = alt.X("threshold:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(values=TENTHS))
-    color = alt.Color("kind:N", title="removed", legend=alt.Legend(orient="bottom-right", symbolOpacity=1),
+    color = alt.Color("kind:N", title="removed", legend=alt.Legend(orient="top", symbolOpacity=1),
                       scale=alt.Scale(domain=["memorized", "random"], range=[VERMILION, BLUE]))
     base = alt.Chart(table).encode(x=x, color=color)
     tooltip = ["kind:N", "threshold:Q", "removed:Q", *_numbers("accuracy", "std", "std_error")]

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from study import estimators
-from study.charts import BLACK, BLUE, GREY, PURPLE, SKY, VERMILION, Figure
+from study.charts import BLACK, BLUE, GREY, SKY, VERMILION, Figure
 from study.estimators import Estimates
 
 TARGETS = {"direct": "same target: random subsets", "loo": "the definition: all but one"}
@@ -33,7 +33,7 @@ def error_by_trials(errors: pd.DataFrame) -> Figure:
     names, colours, dashed = zip(*ERRORS.values())
     base = alt.Chart(table).encode(
         x=_trials(table.trials),
-        y=alt.Y("error:Q", title="root mean squared error (log scale)", scale=alt.Scale(type="log"),
+        y=alt.Y("error:Q", title="root mean squared error (log scale)", scale=alt.Scale(type="log", nice=False, padding=8),
                 axis=alt.Axis(values=[0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5])),
         color=alt.Color("quantity:N", title=None, scale=alt.Scale(domain=names, range=colours)),
         tooltip=["quantity:N", "trials:Q", "groups:Q", alt.Tooltip("error:Q", format=".4f")])
@@ -60,7 +60,7 @@ def calibration(z: np.ndarray) -> Figure:
     table = pd.DataFrame({"z": edges[:-1] + 0.25, "low": edges[:-1], "high": edges[1:], "density": share})
     x, y = alt.X("low:Q", title="(estimate − exact value) / standard error"), alt.Y("density:Q", title="density")
     bars = alt.Chart(table).mark_bar(color=SKY, stroke="white").encode(
-        x=x, x2="high:Q", y=y, tooltip=["low:Q", "high:Q", alt.Tooltip("density:Q", format=".3f")])
+        x=x, x2="high:Q", y=y, y2=alt.datum(0), tooltip=["low:Q", "high:Q", alt.Tooltip("density:Q", format=".3f")])
     grid = np.linspace(-4, 4, 161)
     curve = alt.Chart(pd.DataFrame({"low": grid, "density": norm.pdf(grid)})).mark_line(color=BLACK).encode(x="low:Q", y=y)
     return Figure(
@@ -95,10 +95,13 @@ def influence_tails(measured: np.ndarray, permuted: np.ndarray, threshold: float
     counts = [pd.DataFrame({"kind": kind, "low": edges[:-1], "high": edges[1:], "count": np.histogram(values, edges)[0]})
               for kind, values in names.items()]
     table = pd.concat(counts).query("count > 0")
-    bars = alt.Chart(table).mark_bar(opacity=0.65, stroke="white").encode(
-        x=alt.X("low:Q", title="influence on a test example of the same class"), x2="high:Q",
-        y=alt.Y("count:Q", title="number of pairs (log scale)", scale=alt.Scale(type="log", domainMin=0.5), stack=None),
+    ticks = alt.Axis(values=[1, 10, 100, 1000, 10_000, 100_000])
+    bars = alt.Chart(table).mark_bar(fillOpacity=0.3, strokeWidth=1.5).encode(
+        x=alt.X("low:Q", title="influence on a test example of the same class", axis=alt.Axis(grid=False)), x2="high:Q",
+        y=alt.Y("count:Q", title="number of pairs (log scale)", axis=ticks, stack=None,
+                scale=alt.Scale(type="log", domainMin=0.5)),
         y2=alt.datum(0.5), color=alt.Color("kind:N", title=None, scale=alt.Scale(range=[BLUE, VERMILION])),
+        stroke=alt.Stroke("kind:N", title=None, scale=alt.Scale(range=[BLUE, VERMILION])),
         tooltip=["kind:N", "low:Q", "high:Q", "count:Q"])
     limits = alt.Chart(pd.DataFrame({"low": [-threshold, threshold]})).mark_rule(strokeDash=[4, 4]).encode(x="low:Q")
     return Figure(
@@ -139,15 +142,15 @@ def two_targets(truth: pd.DataFrame) -> Figure:
     """Probability of being right without the example, at n - 1 and at m training examples, one line an example."""
     table = truth.melt(["index", "label"], ["out_direct", "out_loo"], "size", "accuracy")
     table["size"] = table["size"].map({"out_direct": "m others", "out_loo": "all others"})
-    chart = alt.Chart(table).mark_line(point=True, opacity=0.7, color=PURPLE).encode(
-        x=alt.X("size:N", title="trained on", sort=["m others", "all others"], scale=alt.Scale(padding=0.3)),
+    chart = alt.Chart(table).mark_line(point=alt.OverlayMarkDef(color=BLUE), opacity=0.7).encode(
+        x=alt.X("size:N", title="trained on", sort=["m others", "all others"], axis=alt.Axis(labelAngle=0)),
         y=alt.Y("accuracy:Q", title="held-out accuracy at the example"), detail="index:N",
         tooltip=["index:Q", "label:N", "size:N", alt.Tooltip("accuracy:Q", format=".3f")])
     return Figure(
         "two_targets", chart.properties(width=260), table,
-        "How often models that did not see an example get it right, when trained on m and on all of the others. With more "
-        "data, hard examples that have company get easier; those that contradict their company get harder.",
-        "Slope chart: lines that start above about one third mostly rise, lines that start lower mostly fall.")
+        "How often models that did not see an example get it right, when trained on m of the others and on all of them. "
+        "One line an example. More data push most of them apart, towards 0 and towards 1.",
+        "Slope chart: most lines that start above about one third rise, most that start lower fall.")
 
 
 def clamp(reported: pd.DataFrame) -> Figure:

@@ -195,6 +195,7 @@ def _ratio(alpha: np.ndarray, draw: np.ndarray, draws: int, count: int, n: int) 
 
 def _window(alpha: np.ndarray, count: int, n: int) -> tuple[int, int, float]:
     """Where in sorted ``alpha`` weights matter, and the largest log weight: they peak at l/n."""
+
     def height(index):
         return _log_weight(alpha[index], count, n)
 
@@ -261,14 +262,18 @@ def up_to(name: str, count: int) -> Learner:
 
 def some_singletons(flip: float) -> Learner:
     """Refuses each singleton with probability ``flip``."""
-    return Learner("refuses some singletons", flip=flip, refuses=lambda seen, generator: (
-        (seen.counts == 1) & (generator.random(seen.counts.shape) < flip)))
+    return Learner(
+        "refuses some singletons",
+        flip=flip,
+        refuses=lambda seen, generator: (seen.counts == 1) & (generator.random(seen.counts.shape) < flip),
+    )
 
 
 def randomised_response(flip: float) -> Learner:
     """Gives up every label, however often seen, for a uniform one with probability ``flip``."""
-    return Learner("randomised response", flip=flip, refuses=lambda seen, generator: (
-        generator.random(seen.counts.shape) < flip))
+    return Learner(
+        "randomised response", flip=flip, refuses=lambda seen, generator: generator.random(seen.counts.shape) < flip
+    )
 
 
 def narrow_samples(distinct: float) -> Learner:
@@ -276,6 +281,7 @@ def narrow_samples(distinct: float) -> Learner:
 
     Its misfit on one point depends on the counts of all the others.
     """
+
     def refuses(seen, generator):
         narrow = (seen.counts > 0).sum(axis=1, keepdims=True) < distinct
         return (seen.counts == 1) & narrow
@@ -286,8 +292,11 @@ def narrow_samples(distinct: float) -> Learner:
 def informed(threshold: float) -> Learner:
     """Refuses singletons that are rarer than ``threshold``, which it could not know from the sample."""
     below = threshold * (1 - 1e-9)  # a frequency equal to the threshold must not fall below it by rounding
-    return Learner("is told the frequencies", predicted="open", refuses=lambda seen, generator: (
-        (seen.counts == 1) & (seen.frequencies < below)))
+    return Learner(
+        "is told the frequencies",
+        predicted="open",
+        refuses=lambda seen, generator: (seen.counts == 1) & (seen.frequencies < below),
+    )
 
 
 def learners(flips, distinct: float, tau1: float) -> list[Learner]:
@@ -363,8 +372,7 @@ def by_band(seen: Sample, predictions: np.ndarray, n: int) -> pd.DataFrame:
         if mass.any():
             share = errors.mean() / mass.mean()
             se = mean_and_error(errors - share * mass)[1] / mass.mean()
-            rows.append({"low": low, "high": high, "mass": mass.mean(), "err": share, "err_se": se,
-                         "cost": errors.mean()})
+            rows.append({"low": low, "high": high, "mass": mass.mean(), "err": share, "err_se": se, "cost": errors.mean()})
     return pd.DataFrame(rows)
 
 
@@ -379,8 +387,9 @@ def growth(seen: Sample, labels: int, flips, known: Tau, generator: np.random.Ge
     wrong = [predict(some_singletons(flip), seen, labels, generator) != seen.labels for flip in flips]
     excess = np.stack([(seen.frequencies * each).sum(axis=1) - opt for each in wrong])
     misfits = np.stack([(each & (seen.counts > 0)).sum(axis=1) for each in wrong])
-    rows = [{"flip": flip, "misfits": misfits[i].mean()} | _means({"excess": excess[i]}, 0.0)
-            for i, flip in enumerate(flips)]
+    rows = [
+        {"flip": flip, "misfits": misfits[i].mean()} | _means({"excess": excess[i]}, 0.0) for i, flip in enumerate(flips)
+    ]
     if not misfits.any():
         return pd.DataFrame(rows), np.nan, np.nan
     lever = misfits.mean(axis=1) / np.square(misfits.mean(axis=1)).sum()
@@ -394,13 +403,16 @@ def problems(parameters) -> list[Problem]:
     """The problems of the stage: three priors with a tail near 1/n, one at two sizes, and two controls."""
     n, large, labels, head = parameters.n, parameters.n_large, parameters.labels, parameters.head_points
     many, near, far = parameters.control_ratio * n, parameters.tail_near, parameters.tail_far
-    costly = [Problem("zipf", f"Zipf, N = n = {n:,}", Prior("zipf", n), n, labels),
-              Problem("zipf_large", f"Zipf, N = n = {large:,}", Prior("zipf", large), large, labels),
-              Problem("uniform", f"uniform, N = n = {n:,}", Prior("uniform", n), n, labels),
-              Problem("gap_near", f"gap, tail of {near:.0%}", Prior("gap", n, head, near), n, labels)]
+    costly = [
+        Problem("zipf", f"Zipf, N = n = {n:,}", Prior("zipf", n), n, labels),
+        Problem("zipf_large", f"Zipf, N = n = {large:,}", Prior("zipf", large), large, labels),
+        Problem("uniform", f"uniform, N = n = {n:,}", Prior("uniform", n), n, labels),
+        Problem("gap_near", f"gap, tail of {near:.0%}", Prior("gap", n, head, near), n, labels),
+    ]
     return costly + [
         Problem("uniform_many", f"control: uniform, n = {many:,}", Prior("uniform", n), many, labels, True),
-        Problem("gap_far", f"control: gap, tail of {far:.1%}", Prior("gap", n, head, far), n, labels, True)]
+        Problem("gap_far", f"control: gap, tail of {far:.1%}", Prior("gap", n, head, far), n, labels, True),
+    ]
 
 
 def run(parameters) -> dict[str, pd.DataFrame | dict]:
@@ -425,16 +437,23 @@ def _solve(problem: Problem, parameters) -> dict[str, pd.DataFrame]:
     seen = sample(problem, parameters.draws, problem.generator(parameters.seed, "sample"))
     twins = sample(problem, parameters.draws, problem.generator(parameters.seed, "twins"), twins=True)
     listed = np.arange(1, parameters.counts_reported + 1)
-    known = tau(frequencies, problem.n, np.unique(np.concatenate(
-        [listed, seen.counts[seen.counts > 0], twins.counts[twins.counts > 0]])))
+    known = tau(
+        frequencies,
+        problem.n,
+        np.unique(np.concatenate([listed, seen.counts[seen.counts > 0], twins.counts[twins.counts > 0]])),
+    )
     rows, bands = _learned(problem, parameters, seen, known, expected_distinct(frequencies, problem.n))
     generator = problem.generator(parameters.seed, "growth")
     grown, ratio, ratio_error = growth(seen, problem.labels, parameters.flips, known, generator)
     about = _describe(problem, frequencies, seen, known)
     about |= {"slope_ratio": ratio, "slope_ratio_se": ratio_error}
-    tables = {"costs": pd.DataFrame(rows + _twin_rows(problem, parameters, twins, known)), "growth": grown,
-              "tau": _tau_table(known, seen, problem.n, len(listed)), "subgroups": bands,
-              "priors": pd.DataFrame([about])}
+    tables = {
+        "costs": pd.DataFrame(rows + _twin_rows(problem, parameters, twins, known)),
+        "growth": grown,
+        "tau": _tau_table(known, seen, problem.n, len(listed)),
+        "subgroups": bands,
+        "priors": pd.DataFrame([about]),
+    }
     return {name: _named(problem, frame) for name, frame in tables.items()}
 
 
@@ -462,22 +481,36 @@ def _twin_rows(problem, parameters, seen, known) -> list[dict]:
     opt = optimum(seen, problem.labels, twins=True)
     blind = predict(up_to("", 0), seen, problem.labels, generator)
     aware = predict_with_twins(seen, problem.labels, generator)
-    rows = [{"learner": "ignores twins", "predicted": "above"} | compare(seen, blind, opt, known),
-            {"learner": "uses twins", "predicted": "equal"} | compare(seen, aware, opt, known)]
+    rows = [
+        {"learner": "ignores twins", "predicted": "above"} | compare(seen, blind, opt, known),
+        {"learner": "uses twins", "predicted": "equal"} | compare(seen, aware, opt, known),
+    ]
     return [row | {"flip": np.nan} for row in rows]
 
 
 def _named(problem: Problem, frame: pd.DataFrame) -> pd.DataFrame:
-    about = {"prior": problem.name, "title": problem.title, "control": problem.control,
-             "N": problem.prior.points, "n": problem.n, "labels": problem.labels}
+    about = {
+        "prior": problem.name,
+        "title": problem.title,
+        "control": problem.control,
+        "N": problem.prior.points,
+        "n": problem.n,
+        "labels": problem.labels,
+    }
     return pd.concat([pd.DataFrame(about, index=frame.index), frame], axis=1)
 
 
 def _tau_table(known: Tau, seen: Sample, n: int, listed: int) -> pd.DataFrame:
     """n tau_l for the first ``listed`` counts, with the mean number of points seen that often."""
-    occurrences = np.bincount(seen.counts.ravel(), minlength=listed + 1)[1:listed + 1] / len(seen.counts)
-    return pd.DataFrame({"count": known.counts[:listed], "n_tau": n * known.value[:listed],
-                         "n_tau_se": n * known.std_error[:listed], "points": occurrences})
+    occurrences = np.bincount(seen.counts.ravel(), minlength=listed + 1)[1 : listed + 1] / len(seen.counts)
+    return pd.DataFrame(
+        {
+            "count": known.counts[:listed],
+            "n_tau": n * known.value[:listed],
+            "n_tau_se": n * known.std_error[:listed],
+            "points": occurrences,
+        }
+    )
 
 
 def _describe(problem: Problem, frequencies: np.ndarray, seen: Sample, known: Tau) -> dict[str, float]:
@@ -540,8 +573,7 @@ def summary(tables: dict[str, pd.DataFrame]) -> dict:
     """
     costs, example = tables["costs"], tables["example"]
     largest = example[example.N == example.N.max()].set_index("model")
-    worked = {model: {"N": int(row.N)} | _measured(row, "singletons", "n_tau1", "cost")
-              for model, row in largest.iterrows()}
+    worked = {model: {"N": int(row.N)} | _measured(row, "singletons", "n_tau1", "cost") for model, row in largest.iterrows()}
     problems = {name: _problem_summary(tables, name) for name in costs.prior.unique()}
     return problems | {"equality": equality(costs), "zipf_example": worked}
 
@@ -558,10 +590,15 @@ def equality(costs: pd.DataFrame) -> dict[str, float]:
 def _problem_summary(tables: dict[str, pd.DataFrame], name: str) -> dict:
     prior = tables["priors"].query("prior == @name").iloc[0]
     refused = tables["costs"].query("prior == @name and learner == 'refuses singletons'").iloc[0]
-    return {"N": int(prior.N), "n": int(prior.n), "error_refused": _measured(refused, "err")["err"],
-            "n_tau_1": float(prior.n_tau1), "n_tau_1_lower": float(prior.n_floor),
-            **_measured(prior, "n_tau1", "n_tau2", "singletons", "doubletons", "weight", "slope_ratio"),
-            **_measured(refused, "opt", "bound", "excess", "gap")}
+    return {
+        "N": int(prior.N),
+        "n": int(prior.n),
+        "error_refused": _measured(refused, "err")["err"],
+        "n_tau_1": float(prior.n_tau1),
+        "n_tau_1_lower": float(prior.n_floor),
+        **_measured(prior, "n_tau1", "n_tau2", "singletons", "doubletons", "weight", "slope_ratio"),
+        **_measured(refused, "opt", "bound", "excess", "gap"),
+    }
 
 
 def _measured(row, *names: str) -> dict[str, dict[str, float]]:

@@ -175,8 +175,11 @@ def measure(given: Task, train: np.ndarray, test: np.ndarray) -> pd.DataFrame:
         right, wrong = predicted == labels, labels != given.data.y_train
         row = {"wrong_rate": wrong[given.member].mean(), "test_accuracy": (tested == given.data.y_test).mean()}
         for name, rows_of in (("train", given.member), ("held_out", ~given.member)):
-            row |= {f"{name}_accuracy": right[rows_of].mean(), f"{name}_right": _share(right[rows_of & ~wrong]),
-                    f"{name}_wrong": _share(right[rows_of & wrong])}
+            row |= {
+                f"{name}_accuracy": right[rows_of].mean(),
+                f"{name}_right": _share(right[rows_of & ~wrong]),
+                f"{name}_wrong": _share(right[rows_of & wrong]),
+            }
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -247,9 +250,13 @@ def _expressed(section: Fitting, repeat: int) -> dict:
     fitted = np.rint(two_layer(x, direction, biases, weights))
     tested = np.rint(two_layer(test, direction, biases, weights))
     shuffled = np.rint(two_layer(x, direction, rng.permutation(biases), weights))
-    return {"weights": len(direction) + len(biases) + len(weights), "examples": len(y),
-            "errors": int((fitted != y).sum()), "test_accuracy": (tested == given.data.y_test).mean(),
-            "shuffled_train_accuracy": (shuffled == y).mean()}
+    return {
+        "weights": len(direction) + len(biases) + len(weights),
+        "examples": len(y),
+        "errors": int((fitted != y).sum()),
+        "test_accuracy": (tested == given.data.y_test).mean(),
+        "shuffled_train_accuracy": (shuffled == y).mean(),
+    }
 
 
 def summarise(accuracy: pd.DataFrame, section: Fitting) -> dict:
@@ -260,13 +267,21 @@ def summarise(accuracy: pd.DataFrame, section: Fitting) -> dict:
     columns = {name: [condition[name] for condition in by_level] for name in by_level[0]}
     linear = [_condition(longest, times, "linear", "true", level)["train_accuracy"] for level in section.corruption]
     return {
-        "examples": subsets.subset_size(datasets.load(DATA).n, section.ratio), "repeats": section.repeats,
-        "epochs": section.network.epochs, "fitted": section.fitted, "parameters": _parameters(section.network),
-        "true": by_level[0], "random": by_level[-1], "slowdown": _slowdown(times),
+        "examples": subsets.subset_size(datasets.load(DATA).n, section.ratio),
+        "repeats": section.repeats,
+        "epochs": section.network.epochs,
+        "fitted": section.fitted,
+        "parameters": _parameters(section.network),
+        "true": by_level[0],
+        "random": by_level[-1],
+        "slowdown": _slowdown(times),
         "random_pixels": _condition(longest, times, "network", "random", 0.0),
         "corruption": {"levels": list(section.corruption)} | columns | {"linear_train_accuracy": linear},
-        "linear": {"true_train_accuracy": linear[0], "random_train_accuracy": linear[-1],
-                   "most_on_random": float(_of(longest, "linear", "true", 1.0).train_accuracy.max())},
+        "linear": {
+            "true_train_accuracy": linear[0],
+            "random_train_accuracy": linear[-1],
+            "most_on_random": float(_of(longest, "linear", "true", 1.0).train_accuracy.max()),
+        },
         "worst_train_accuracy": float(longest[longest.model == "network"].train_accuracy.min()),
         "expressivity": expressivity(section),
     }
@@ -278,8 +293,10 @@ def _of(frame: pd.DataFrame, model: str, pixels: str, level: float) -> pd.DataFr
 
 def _condition(longest, times, model: str, pixels: str, level: float) -> dict:
     rows = _of(longest, model, pixels, level)
-    found = {name: quantities.mean(rows[name].to_numpy()) for name in ("wrong_rate", "train_accuracy", "test_accuracy",
-                                                                      "held_out_accuracy")}
+    found = {
+        name: quantities.mean(rows[name].to_numpy())
+        for name in ("wrong_rate", "train_accuracy", "test_accuracy", "held_out_accuracy")
+    }
     for part in ("accuracy", "right", "wrong"):
         gap = rows[f"train_{part}"] - rows[f"held_out_{part}"]
         found["memorization" if part == "accuracy" else f"memorization_{part}"] = quantities.mean(gap.to_numpy())
