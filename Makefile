@@ -5,7 +5,7 @@ VENV := .venv
 READY := $(VENV)/ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help book test lint lock clean
+.PHONY: help book test readme lint lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/'
@@ -17,6 +17,10 @@ book: $(READY) ## environment, published results, pipeline, site in book/_build/
 
 test: $(READY) ## unit tests, planted truths, a toy run of the whole pipeline, the site in a browser
 	pytest
+
+readme: book ## renew the scorecard's head and the figure in README.md from the latest run
+	python -m study claims --readme
+	cp book/_static/figures/case_studies/removal_curve.svg book/_static/front.svg
 
 lint: $(READY) ## style
 	ruff check .

@@ -5,12 +5,12 @@ Every check takes an open page and the folder, and returns the faults it found a
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, TimeoutError, sync_playwright
 
 DESKTOP = {"width": 1440, "height": 900}
 PHONE = {"width": 375, "height": 800}
@@ -51,12 +51,16 @@ def pages(folder: Path) -> list[Path]:
 
 
 def visit(page: Page, path: Path) -> None:
-    """Opens a page from the file system, waits for its formulas and brings every chart into view until it is drawn."""
+    """Opens a page from the file system, waits for its formulas and brings every chart into view until it is drawn.
+
+    A chart that is not drawn in time is left as it is: `faults_of_charts` tells.
+    """
     page.goto(path.as_uri())
     page.evaluate("() => window.MathJax?.startup?.promise")
-    for figure in page.locator(".study-figure").all():
-        figure.scroll_into_view_if_needed()
-        figure.locator("xpath=self::*[@data-drawn='true']").wait_for(state="attached", timeout=20_000)
+    with suppress(TimeoutError):
+        for figure in page.locator(".study-figure").all():
+            figure.scroll_into_view_if_needed()
+            figure.locator("xpath=self::*[@data-drawn='true']").wait_for(state="attached", timeout=20_000)
 
 
 def faults_of_charts(page: Page) -> list[str]:

@@ -6,7 +6,20 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from study.hand_example import TEST, TRAIN, Point, accuracy, answer, as_data, contrast, effect, estimated, leave_one_out, table, without
+from study.hand_example import (
+    TEST,
+    TRAIN,
+    Point,
+    accuracy,
+    answer,
+    as_data,
+    contrast,
+    effect,
+    estimated,
+    leave_one_out,
+    table,
+    without,
+)
 from study.learners import nearest_neighbour
 
 SIZES = range(1, len(TRAIN))

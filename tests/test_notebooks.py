@@ -142,6 +142,12 @@ def test_the_kernel_is_this_interpreter_on_one_thread_in_this_folder(tmp_path, m
     assert (tmp_path / "seen").read_text() == f"{sys.executable} 1"
 
 
+def test_a_glued_number_stays_a_number_whatever_its_type(tmp_path):
+    source = text(tmp_path, "import numpy as np\nfrom myst_nb import glue\nglue('share', np.float64(0.125), display=False)")
+    notebooks.execute(source, tmp_path / "out.ipynb")
+    assert float(outputs(tmp_path / "out.ipynb")[0].data["application/papermill.record/text/plain"]) == 0.125
+
+
 def test_names_drawn_at_random_do_not_reach_the_notebook(tmp_path):
     source = text(tmp_path, "import uuid\nfrom IPython.display import HTML\nname = uuid.uuid4()\n"
                             "HTML(f'<a id=\"{name}\"></a><a href=\"#{name}\"></a><a id=\"{uuid.uuid4()}\"></a>')")

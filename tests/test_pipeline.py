@@ -205,5 +205,7 @@ def test_a_stage_depends_on_every_module_that_its_notebook_uses(notebook):
     stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][name]
     cells = [cell.source for cell in jupytext.read(notebook).cells if cell.cell_type == "code"]
     modules = {str(file.relative_to(ROOT)) for file in needed("\n".join(cells))}
+    if notebook.parent.name == "stages":  # a figure in a run's record is for the eye: restyling it trains nothing again
+        modules = {file for file in modules if not file.startswith("src/study/charts/")}
     missing = {file for file in modules if not any(file == dep or file.startswith(f"{dep}/") for dep in stage["deps"])}
     assert missing == set(), f"dvc.yaml: stage {name} lacks dependencies"

@@ -13,7 +13,7 @@ from study.case_studies.removal import EVERYTHING, INFLUENCERS, OTHERS, SOME_INF
 from study.learners import NearestNeighbour, nearest_neighbour
 from study.params import Removal, Setting
 
-SECTION = Removal(setting="planted", thresholds=(0.9, 0.5), random_shares=(0.1, 0.4), repeats=3, seed=5)
+SECTION = Removal(setting="planted", thresholds=(0.9, 0.5), random_shares=(0.1, 0.9), repeats=3, seed=5)
 LEARNER = NearestNeighbour(models_at_once=50)
 SETTING = Setting(data="longtail", learner=LEARNER, ratio=0.7, seed=0, trials=1, revision=1)
 
@@ -124,7 +124,7 @@ def test_each_arm_removes_what_its_name_says():
 def test_random_sets_differ_between_models_are_nested_and_do_not_depend_on_other_arms():
     mem, chosen = np.linspace(0, 1, 200), pd.DataFrame({"train": [199], "test": [0]})
     removed = removal.arms(SECTION, mem, chosen, 0.25)
-    small, large = removed[Arm("random", 20)], removed[Arm("random", 80)]
+    small, large = removed[Arm("random", 20)], removed[Arm("random", 180)]
     assert not (small & ~large).any()
     assert len(np.unique(small, axis=0)) == 3
     fewer = SECTION.model_copy(update={"thresholds": (0.9,), "random_shares": ()})

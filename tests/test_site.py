@@ -168,10 +168,12 @@ def test_a_warning_anywhere_in_the_book_stops_the_build(tmp_path):
         site.render(book)
 
 
-def test_the_repository_button_appears_only_when_an_address_is_given(tmp_path):
-    book = small_book(tmp_path)
-    assert site._configuration(book, None) == book / "_config.yml"
-    assert "use_repository_button: true" in site._configuration(book, "https://example.org/study").read_text()
+def test_the_repository_button_appears_only_when_an_address_is_given(folder, tmp_path):
+    book, address = small_book(tmp_path), "https://github.com/example/study"
+    (book / "_toc.yml").write_text("format: jb-book\nroot: index\n")
+    (book / "index.md").write_text("# A book\n\nOf one page.\n")
+    assert address in look.links(site.render(book, address) / "index.html")
+    assert not [link for link in look.links(folder / "index.html") if link.startswith("http")]
 
 
 def test_the_checks_see_what_they_are_there_for(browser, tmp_path):

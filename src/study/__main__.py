@@ -76,11 +76,11 @@ def bench(name: Annotated[str, typer.Argument(help="a script of benchmarks/, def
 
 
 @app.command()
-def claims():
-    """Judge every claim of claims.yaml by the tables and write the scorecard."""
+def claims(readme: Annotated[bool, typer.Option("--readme", help="also renew the scorecard's head in README.md")] = False):
+    """Judge every claim of claims.yaml by the tables; write tables/claims and print the scorecard's head."""
     from study import claims
 
-    typer.echo(claims.run())
+    typer.echo(claims.readme_head(claims.run(readme="README.md" if readme else None)))
 
 
 @app.command()

@@ -56,7 +56,7 @@ def effect(train: Sequence[Point], i: Point, z: Point, m: int) -> Fraction:
 def contrast(train: Sequence[Point], i: Point, z: Point, m: int) -> Fraction:
     """What Algorithm 1 of the talk tends to: accuracy on ``z`` of the subsets of size ``m`` with ``i`` less those without.
 
-    Its subsets without ``i`` have m points and not m - 1, so another point takes the place of ``i``: a bias of one point in m.
+    Its subsets without ``i`` have m points and not m - 1: another point takes the place of ``i``, a bias of one point in m.
     """
     every = list(combinations(train, m))
     return accuracy([s for s in every if i in s], z) - accuracy([s for s in every if i not in s], z)
@@ -67,8 +67,8 @@ def table(train: Sequence[Point], test: Sequence[Point], measure: Callable[..., 
 
     ``measure`` is `leave_one_out`, or `effect` or `contrast` with the subset size. One row a training point.
     """
-    rows = {i.name: {"mem": measure(train, i, i, *size)} | {z.name: measure(train, i, z, *size) for z in test} for i in train}
-    return pd.DataFrame.from_dict(rows, orient="index")
+    rows = [[measure(train, i, z, *size) for z in (i, *test)] for i in train]
+    return pd.DataFrame(rows, index=[i.name for i in train], columns=["mem", *(z.name for z in test)])
 
 
 def without(train: Sequence[Point], i: Point, m: int) -> pd.DataFrame:

@@ -295,11 +295,11 @@ def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
 
 
 def _settled(output: NotebookNode, names: dict[str, str]) -> NotebookNode:
-    """Takes folders, memory addresses and random names out of all text of an output."""
+    """Takes folders, memory addresses and random names out of all text of an output, glued values included."""
     if output.output_type == "stream":
         output.text = _plain(output.text, names)
     for kind, content in output.get("data", {}).items():
-        if kind.startswith("text/") and isinstance(content, str):
+        if "text/" in kind and isinstance(content, str):
             output.data[kind] = _plain(content, names)
     return output
 
@@ -308,6 +308,7 @@ def _plain(text: str, names: dict[str, str]) -> str:
     here = str(Path.cwd())
     text = text.replace(f"{here}/", "").replace(here, ".")
     text = re.sub(r"\bat 0x[0-9a-f]{6,}", "at 0x…", text)
+    text = re.sub(r"\bnp\.(?:float|int|bool|uint)\d*\(([^()]*)\)", r"\1", text)  # a number prints as a number
     return RANDOM_NAME.sub(lambda match: names.setdefault(match[0], f"T_{len(names):05d}"), text)
 
 

@@ -135,8 +135,9 @@ def _environments(found: dict[str, dict]) -> dict[str, int]:
 def _row(name: str, record: dict | None, environments: dict[str, int]) -> str:
     if record is None:
         return f"| {name} | no record | | | | |"
+    fingerprint = f"`{record['fingerprint'][:12]}`" if record["fingerprint"] else ""
     return (f"| {name} | {record['started_utc']} | {duration(record['seconds'])} | {record['where']} "
-            f"| {environments[_environment(record)]} | `{record['fingerprint'][:12]}` |")
+            f"| {environments[_environment(record)]} | {fingerprint} |")
 
 
 def _descriptions(environments: dict[str, int]) -> list[str]:

@@ -1,7 +1,7 @@
 """Where in scikit-learn's file of digits a picture stands.
 
-The file holds what 13 people wrote, and does not say who wrote what. But it was filled sheet by sheet, so pictures that
-stand close together are likely to come from one hand.
+The file holds what 13 people wrote, by its description, and does not say who wrote what. Pictures that stand close
+together in it look more alike than others of their class, as they would if it had been filled writer by writer.
 """
 
 import numpy as np

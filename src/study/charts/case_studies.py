@@ -89,7 +89,7 @@ def _pictures(table: pd.DataFrame, x, y, columns: int, rows: int):
     base = alt.Chart(table).encode(x=x, y=y)
     drawn = base.mark_image(width=SIDE, height=SIDE, yOffset=-7).encode(url="url:N", tooltip=["index:Q", "text:N"])
     texts = base.mark_text(dy=SIDE / 2 + 3, fontSize=10.5).encode(text="text:N")
-    return (drawn + texts).properties(width=columns * CELL, height=rows * (CELL - 8))
+    return (drawn + texts).properties(width=max(columns, 1) * CELL, height=max(rows, 1) * (CELL - 8))
 
 
 def removal_curve(curve: pd.DataFrame) -> Figure:
@@ -225,7 +225,8 @@ def pair_gallery(chosen: pd.DataFrame, data: Data, count: int, seed: int, beside
     ranked = chosen.test.drop_duplicates().to_numpy()
     tests = ranked[np.unique(np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int))]
     rng = np.random.default_rng(np.random.SeedSequence(seed))
-    table = pd.DataFrame([cell for test in tests for cell in _gallery_row(chosen, data, test, beside, rng)])
+    cells = [cell for test in tests for cell in _gallery_row(chosen, data, test, beside, rng)]
+    table = pd.DataFrame(cells, columns=["test", "column", "index", "text", "url"])
     columns = list(dict.fromkeys(sorted(table.column, key=_gallery_order)))
     x = alt.X("column:N", title=None, sort=columns, axis=alt.Axis(labelAngle=0, orient="top", labelLimit=CELL))
     y = alt.Y("test:N", title="test example", sort=None)

@@ -35,10 +35,11 @@ def error_by_trials(errors: pd.DataFrame) -> Figure:
         x=_trials(table.trials),
         y=alt.Y("error:Q", title="root mean squared error (log scale)", scale=alt.Scale(type="log", nice=False, padding=8),
                 axis=alt.Axis(values=[0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5])),
-        color=alt.Color("quantity:N", title=None, scale=alt.Scale(domain=names, range=colours)),
+        color=alt.Color("quantity:N", title=None, scale=alt.Scale(domain=names, range=colours), legend=_legend("stroke")),
         tooltip=["quantity:N", "trials:Q", "groups:Q", alt.Tooltip("error:Q", format=".4f")])
-    lines = base.mark_line().encode(strokeDash=alt.StrokeDash(
-        "quantity:N", title=None, scale=alt.Scale(domain=names, range=[[5, 4] if dash else [1, 0] for dash in dashed])))
+    dashes = alt.Scale(domain=names, range=[[5, 4] if dash else [1, 0] for dash in dashed])
+    lines = base.mark_line().encode(
+        strokeDash=alt.StrokeDash("quantity:N", title=None, scale=dashes, legend=_legend("stroke")))
     points = base.mark_point().transform_filter(alt.FieldOneOfPredicate("quantity", [names[2], names[3]]))
     return Figure(
         "error_by_trials", lines + points, table,
@@ -46,6 +47,10 @@ def error_by_trials(errors: pd.DataFrame) -> Figure:
         "trials halve the error. Lemma 2.1 allows for any learner and any example; examples on which the models disagree "
         "come close to the largest variance that a share can have, the others are far easier.",
         "Log-log plot. Two measured curves fall in straight lines of slope minus one half below two dashed bounds.")
+
+
+def _legend(symbol: str) -> alt.Legend:
+    return alt.Legend(orient="top", columns=2, symbolType=symbol, symbolStrokeWidth=2)
 
 
 def _trials(values: pd.Series) -> alt.X:
@@ -164,9 +169,10 @@ def clamp(reported: pd.DataFrame) -> Figure:
     table["source"] = table.source.map(names)
     colours = alt.Scale(domain=list(names.values()), range=[VERMILION, BLUE])
     chart = alt.Chart(table).mark_point().encode(
-        x=alt.X("rank:Q", title="examples never held out, in order of their memorization", axis=alt.Axis(tickMinStep=1)),
+        x=alt.X("rank:Q", title="examples never held out, in order of their memorization", axis=alt.Axis(tickMinStep=1),
+                scale=alt.Scale(nice=False, padding=6)),
         y=alt.Y("mem:Q", title="memorization", scale=alt.Scale(domain=[0, 1])),
-        color=alt.Color("source:N", title=None, sort=None, scale=colours),
+        color=alt.Color("source:N", title=None, sort=None, scale=colours, legend=_legend("circle")),
         tooltip=["index:Q", "source:N", alt.Tooltip("mem:Q", format=".3f")])
     return Figure(
         "clamp", chart, table,
@@ -186,13 +192,14 @@ def winners_curse(estimates: Estimates, mem_threshold: float, infl_threshold: fl
     chart = alt.Chart(long).mark_line(point=True).encode(
         x=_trials(table.trials),
         y=alt.Y("influence:Q", title="mean influence of the selected pairs", scale=alt.Scale(domainMin=0)),
-        color=alt.Color("source:N", title=None, sort=None, scale=alt.Scale(range=[VERMILION, BLUE])),
+        color=alt.Color("source:N", title=None, sort=None, scale=alt.Scale(range=[VERMILION, BLUE]),
+                        legend=_legend("stroke")),
         tooltip=["source:N", "trials:Q", "pairs:Q", alt.Tooltip("influence:Q", format=".3f")])
     return Figure(
         "winners_curse", chart, table,
         "Pairs that pass the thresholds pass them partly by luck. The trials that selected them report the luck as "
         "influence; other trials do not. The fewer the trials, the larger the difference.",
-        "Two curves against the number of trials: one stays level, the other starts far below it and rises to meet it.")
+        "Two curves against the number of trials: the lower one starts far below the other and rises to meet it.")
 
 
 def _selected_with(estimates: Estimates, t: int, mem_threshold: float, infl_threshold: float) -> dict:

@@ -17,10 +17,10 @@ SIDE, CELL = 44, 92  # of a drawn digit, and of the cell it stands in
 def accuracies(summary: dict) -> Figure:
     """Test accuracy of full networks and of heads, for every kind of representation, with the spread between them."""
     table = pd.DataFrame([
-        _accuracy("full networks, 70 % subsets", summary["full"], FULL),
+        _accuracy("full networks, subsets", summary["full"], FULL),
         _accuracy("full networks, all data", summary["all_data"], FULL),
-        _accuracy("features of all data, the setting's", summary["linear"], FROZEN),
-        _accuracy("features of all data, several", summary["several"], FROZEN),
+        _accuracy("features of all data, one body", summary["linear"], FROZEN),
+        _accuracy("features of all data, several bodies", summary["several"], FROZEN),
         _accuracy("features of a random half", summary["half"], FROZEN),
         _accuracy("untrained features", summary["untrained"], FROZEN),
     ])
@@ -35,7 +35,7 @@ def accuracies(summary: dict) -> Figure:
     bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="test accuracy", scale=scale), x2="high:Q")
     return Figure(
         "accuracies", (bars + points).properties(width=WIDTH - 240, height=alt.Step(28)), table,
-        "Test accuracy of full networks, and of linear heads that see 70 % of the examples on top of frozen features.",
+        "Test accuracy of full networks, and of linear heads trained on subsets over frozen features.",
         "Dots with error bars on one axis, full networks and heads in two colours.")
 
 
@@ -100,9 +100,10 @@ def still_memorized(examples: pd.DataFrame, data: Data, count: int) -> Figure:
     table = pd.DataFrame({"index": top["index"], "class": names, "place": top.index + 1, "text": text, "url": url})
     x = alt.X("place:O", title="rank by memorization in the heads", axis=alt.Axis(labelAngle=0))
     base = alt.Chart(table).encode(x=x, tooltip=["index:Q", "class:N", "text:N"])
-    drawn = base.mark_image(width=SIDE, height=SIDE, yOffset=-14).encode(url="url:N")
-    texts = base.mark_text(dy=18, fontSize=10.5).encode(text="text:N")
-    classes = base.transform_calculate(name="'class ' + datum.class").mark_text(dy=32, fontSize=10.5).encode(text="name:N")
+    drawn = base.mark_image(width=SIDE, height=SIDE).encode(y=alt.value(SIDE / 2 + 4), url="url:N")
+    texts = base.mark_text(fontSize=10.5).encode(y=alt.value(SIDE + 14), text="text:N")
+    named = base.transform_calculate(name="'class ' + datum.class")
+    classes = named.mark_text(fontSize=10.5).encode(y=alt.value(SIDE + 28), text="name:N")
     return Figure(
         "still_memorized", (drawn + texts + classes).properties(width=count * CELL, height=CELL), table.drop(columns="url"),
         "The training digits that heads memorize most; in brackets their memorization by full networks.",

@@ -13,7 +13,7 @@ from study.claims import Ledger
 from study.theory import privacy
 from study.theory.random_labels import Task
 
-PERCENT = alt.Axis(format="%")
+PERCENT = alt.Axis(format="%", tickCount=10)
 LINES = {
     ("network", "train_accuracy"): "network, labels it was fitted to",
     ("linear", "train_accuracy"): "linear model, labels it was fitted to",
@@ -31,7 +31,7 @@ def label_examples(given: Task, count: int) -> Figure:
                        for row, labels in rows])
     drawn = pd.DataFrame({"place": range(count), "url": [picture(1 - x, zoom=6) for x in given.data.x_train[chosen]]})
     x = alt.X("place:O", title=None, axis=None)
-    images = alt.Chart(drawn).mark_image(width=44, height=44).encode(x=x, url="url:N").properties(width=WIDTH, height=50)
+    images = alt.Chart(drawn).mark_image(width=44, height=44).encode(x=x, url="url:N").properties(width=WIDTH, height=60)
     labels = alt.Chart(table).mark_text(fontSize=15).encode(
         x=x, y=alt.Y("row:N", title=None, sort=None, axis=alt.Axis(domain=False, ticks=False)), text="label:N",
         color=alt.Color("row:N", legend=None, scale=alt.Scale(domain=[name for name, _ in rows], range=[BLUE, VERMILION])),
@@ -52,7 +52,7 @@ def accuracy_by_corruption(accuracy: pd.DataFrame) -> Figure:
     wrong = rows.groupby("corruption").wrong_rate.mean().rename("wrong").reset_index()
     table = pd.concat(parts).merge(wrong, on="corruption")
     base = alt.Chart(table).encode(
-        x=alt.X("wrong:Q", title="share of wrong labels in the training set", axis=PERCENT),
+        x=alt.X("wrong:Q", title="share of wrong labels in the training set", axis=PERCENT, scale=alt.Scale(domain=[0, 1])),
         color=alt.Color("line:N", title=None, scale=alt.Scale(domain=list(LINES.values()), range=[BLUE, ORANGE, VERMILION]),
                         legend=alt.Legend(orient="bottom", columns=2)))
     return Figure(
@@ -72,7 +72,7 @@ def learning_curves(accuracy: pd.DataFrame, fitted: float) -> Figure:
     table = _means(networks, "train_accuracy", ["task", "epochs"])
     colours = [BLUE, SKY, GREEN, ORANGE, VERMILION, BLACK, GREY][: len(names) - 1]
     base = alt.Chart(table).encode(
-        x=alt.X("epochs:Q", title="epochs of training (logarithmic axis)", scale=alt.Scale(type="log"),
+        x=alt.X("epochs:Q", title="epochs of training (logarithmic axis)", scale=_log(),
                 axis=alt.Axis(values=sorted(int(e) for e in table.epochs.unique()))),
         color=alt.Color("task:N", title="labels drawn anew", scale=alt.Scale(domain=names, range=[*colours, PURPLE])))
     rule = alt.Chart(pd.DataFrame({"y": [fitted]})).mark_rule(strokeDash=[4, 4]).encode(y="y:Q")
@@ -109,7 +109,8 @@ def privacy_bound(delta: float, most: float, classes: int, measured: float, tria
     ``measured`` is drawn as a horizontal line; randomised response is simulated with ``trials`` runs a side.
     """
     table, points = _allowed(delta, most, classes), _simulated(np.linspace(0.5, most, 10), trials)
-    x = alt.X("epsilon:Q", title="privacy loss ε", scale=alt.Scale(domain=[0, most], nice=False))
+    axis = alt.Axis(tickCount=10)
+    x = alt.X("epsilon:Q", title="privacy loss ε", scale=alt.Scale(domain=[0, most], nice=False), axis=axis)
     y = alt.Y("mem:Q", title="largest memorization", axis=PERCENT, scale=alt.Scale(domain=[0, 1]))
     colour = alt.Color("curve:N", title=None, scale=alt.Scale(domain=list(table.curve.unique()), range=[BLUE, GREY, PURPLE]))
     lines = alt.Chart(table).mark_line().encode(x=x, y=y, color=colour)
@@ -174,6 +175,10 @@ def _with_bars(base: alt.Chart, title: str, table: pd.DataFrame) -> alt.LayerCha
     seen = [alt.Tooltip(f"{name}:N" if table[name].dtype == object else f"{name}:Q") for name in table.columns]
     bars = base.mark_rule(strokeWidth=1.5).encode(y=alt.Y("low:Q"), y2="high:Q")
     return base.mark_line(strokeWidth=2).encode(y=y) + bars + base.mark_point(size=45).encode(y=y, tooltip=seen)
+
+
+def _log() -> alt.Scale:
+    return alt.Scale(type="log", nice=False, padding=12)
 
 
 def _chance(share: float) -> alt.Chart:
