@@ -92,6 +92,13 @@ def test_with_more_examples_than_weights_the_linear_model_cannot_fit_random_labe
     assert fitted[-1] < 0.5
 
 
+def test_with_fewer_examples_than_weights_the_linear_model_fits_some_draws_of_partly_corrupted_labels():
+    half = STUDY.fitting.model_copy(update={"ratio": 0.5, "corruption": (0.2,)})
+    given = random_labels.task(half, "true", 1)
+    predicted, _ = random_labels.fit_linear(given, half.penalty)
+    assert (predicted == given.labels)[:, given.member].mean() > 0.99
+
+
 def test_shares_are_counted_apart_for_true_and_wrong_labels_and_are_nan_without_any(given):
     labels, member = given.labels, given.member
     predicted = np.where(member, labels, given.data.y_train)  # fits its labels; elsewhere it knows the truth

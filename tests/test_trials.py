@@ -200,7 +200,7 @@ def test_a_killed_run_resumes_to_the_same_bytes_and_trains_only_what_is_missing(
 
 def test_a_run_killed_on_one_worker_resumes_on_two_to_the_same_bytes(client, small_setting, unbroken, folder, monkeypatch):
     workers = kill_after(2, folder, small_setting(), workers=1)
-    assert 6 <= len(saved(folder)) < 10, "rows that one worker has trained"
+    assert 4 <= len(saved(folder)) < 10, "rows that one worker has trained"
     monkeypatch.setenv("STUDY_SCHEDULER", client.scheduler.address)
     assert sha256(trials.train("toy", small_setting())) == unbroken
     _, alive = psutil.wait_procs(workers, timeout=30)

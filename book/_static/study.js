@@ -45,11 +45,11 @@
     }
     for (const key of VIEWS) if (copy[key]) copy[key] = copy[key].map((part) => narrowed(part, ratio, shaped));
     if (copy.spec) copy.spec = narrowed(copy.spec, ratio, shaped);
-    const widths = copy.config?.view;
-    if (widths) {
-      const view = { ...widths };
-      for (const key of ["continuousWidth", "discreteWidth", "step"]) if (key in view) view[key] = scaled(view[key], ratio);
-      copy.config = { ...copy.config, view };
+    const sizes = copy.config?.view;
+    if (sizes) {
+      const continuousWidth = scaled(sizes.continuousWidth, ratio);
+      const discreteWidth = scaled(sizes.discreteWidth ?? { step: sizes.step }, ratio);
+      copy.config = { ...copy.config, view: { ...sizes, continuousWidth, discreteWidth } };
     }
     return copy;
   }
@@ -62,23 +62,41 @@
     return typeof title?.text === "string" ? { ...title, text: wrapped(title.text, letters) } : title;
   }
 
-  // A single row of small charts becomes a single column of them.
-  function refolded(encoding) {
-    const { column, ...rest } = encoding;
-    if (column && !rest.row && !rest.facet) return { ...rest, facet: { ...column, columns: 1 } };
-    return rest.facet?.columns ? { ...encoding, facet: { ...rest.facet, columns: 1 } } : encoding;
+  // Names of more than a few words, at the side of a chart, in two lines.
+  const TWO_LINES = "length(datum.label) < 21 ? datum.label : split(replace(datum.label, regexp('^(.{1,20})\\\\s'), '$1\\n'), '\\n')";
+
+  // Long axis titles and names in several lines, legends below, a single row of small charts as a single column.
+  function compacted(encoding, letters, legends) {
+    const { column, ...kept } = encoding;
+    const copy = Object.fromEntries(Object.entries(kept).map(([channel, definition]) => {
+      if (definition === null || typeof definition !== "object" || Array.isArray(definition)) return [channel, definition];
+      const { title, axis, legend, columns, type } = definition;
+      const changes = {};
+      if (channel === "x" && title) changes.title = wrapped(title, letters);
+      if (channel === "x" && axis?.title) changes.axis = { ...axis, title: wrapped(axis.title, letters) };
+      if (channel === "y" && type === "nominal" && axis !== null) changes.axis = { labelExpr: TWO_LINES, ...axis };
+      if (legend) changes.legend = { ...legend, ...legends, direction: "vertical" };
+      if (channel === "facet" && columns) changes.columns = 1;
+      return [channel, { ...definition, ...changes }];
+    }));
+    if (!column) return copy;
+    return copy.row || copy.facet ? { ...copy, column } : { ...copy, facet: { ...column, columns: 1 } };
   }
 
   // The same views one below the other, legends underneath: for a screen too narrow to hold them side by side.
-  function stacked(view, letters) {
+  function stacked(view, letters, legends) {
     const { hconcat, ...copy } = view;
     if (hconcat) copy.vconcat = hconcat;
-    for (const key of VIEWS) if (copy[key]) copy[key] = copy[key].map((part) => stacked(part, letters));
-    if (copy.spec) copy.spec = stacked(copy.spec, letters);
+    for (const key of VIEWS) if (copy[key]) copy[key] = copy[key].map((part) => stacked(part, letters, legends));
+    if (copy.spec) copy.spec = stacked(copy.spec, letters, legends);
     if (copy.columns) copy.columns = 1;
     if (copy.title) copy.title = wrapped(copy.title, letters);
-    if (copy.encoding) copy.encoding = refolded(copy.encoding);
-    if (copy.config) copy.config = { ...copy.config, legend: { ...copy.config.legend, orient: "bottom", columns: 3 } };
+    if (copy.encoding) copy.encoding = compacted(copy.encoding, letters - 10, legends);
+    if (copy.config) {
+      // A legend that ends where the plot ends may begin under the axis, which leaves long entries more room.
+      const layout = { bottom: { direction: "vertical", anchor: legends.columns === 1 ? "end" : "start", margin: 6 } };
+      copy.config = { ...copy.config, legend: { ...copy.config.legend, ...legends, layout } };
+    }
     return copy;
   }
 
@@ -89,6 +107,31 @@
     return { result, width: target.querySelector("svg").getBoundingClientRect().width };
   }
 
+  // Axes and legends do not shrink with the views: two measurements tell how much does, and so the ratio that fits.
+  async function fitted(target, spec, room) {
+    let [ratio, before, { result, width }] = [1, null, await embed(target, spec)];
+    for (let step = 0; width > room && step < 4; step += 1) {
+      const slope = before && before.width > width ? (before.width - width) / (before.ratio - ratio) : 2 * width;
+      before = { ratio, width };
+      ratio = Math.max(0.1, ratio - (width - room + 2) / slope);
+      result.finalize();
+      ({ result, width } = await embed(target, narrowed(spec, ratio)));
+    }
+    return { result, width, ratio };
+  }
+
+  // Tries the views as they are, then stacked, then with one legend entry a line, until they are not squeezed.
+  async function drawn(target, spec, room) {
+    let best = await fitted(target, spec, room);
+    for (const [least, columns] of [[0.6, 3], [0.3, 1]]) {
+      if (best.width <= room && best.ratio >= least) break;
+      const legends = { orient: "bottom", columns, labelLimit: room - 40, titleLimit: room - 20 };
+      best.result.finalize();
+      best = await fitted(target, stacked(spec, Math.floor(room / 7.5), legends), room);
+    }
+    return best;
+  }
+
   async function draw(figure) {
     const card = figure.querySelector(".study-chart");
     const style = getComputedStyle(card);
@@ -97,23 +140,7 @@
     target.style.visibility = "hidden";
     target.style.position = "absolute";
     card.append(target);
-    const original = JSON.parse(figure.querySelector(".study-spec").textContent);
-    let spec = original;
-    let { result, width } = await embed(target, spec);
-    if (width > room * 1.5) {
-      spec = stacked(original, Math.floor(room / 8));
-      result.finalize();
-      ({ result, width } = await embed(target, spec));
-    }
-    // Axes and legends do not shrink with the views: two measurements tell how much does, and so the ratio that fits.
-    let [ratio, before] = [1, null];
-    for (let step = 0; width > room && step < 6; step += 1) {
-      const slope = before && before.width > width ? (before.width - width) / (before.ratio - ratio) : 2 * width;
-      before = { ratio, width };
-      ratio = Math.max(0.1, ratio - (width - room + 2) / slope);
-      result.finalize();
-      ({ result, width } = await embed(target, narrowed(spec, ratio)));
-    }
+    const { result, width } = await drawn(target, JSON.parse(figure.querySelector(".study-spec").textContent), room);
     figure.studyView?.finalize();
     figure.studyView = result;
     figure.studyRoom = room;

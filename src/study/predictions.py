@@ -13,6 +13,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +94,7 @@ def load(path: Path) -> xr.Dataset:
         _check_archive(path)
         with ZipStore(path, mode="r") as store:
             return xr.open_zarr(store, consolidated=False, chunks=None).load()
-    except (zipfile.BadZipFile, OSError, KeyError, ValueError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError, RuntimeError) as error:
         raise PredictionError(f"{path} is damaged ({error}); delete it and run `dvc pull` or `dvc repro`") from error
 
 

@@ -31,7 +31,8 @@ def label_examples(given: Task, count: int) -> Figure:
                        for row, labels in rows])
     drawn = pd.DataFrame({"place": range(count), "url": [picture(1 - x, zoom=6) for x in given.data.x_train[chosen]]})
     x = alt.X("place:O", title=None, axis=None)
-    images = alt.Chart(drawn).mark_image(width=44, height=44).encode(x=x, url="url:N").properties(width=WIDTH, height=60)
+    images = alt.Chart(drawn).mark_image(width=44, height=44).encode(x=x, y=alt.value(26), url="url:N")
+    images = images.properties(width=WIDTH, height=52)
     labels = alt.Chart(table).mark_text(fontSize=15).encode(
         x=x, y=alt.Y("row:N", title=None, sort=None, axis=alt.Axis(domain=False, ticks=False)), text="label:N",
         color=alt.Color("row:N", legend=None, scale=alt.Scale(domain=[name for name, _ in rows], range=[BLUE, VERMILION])),

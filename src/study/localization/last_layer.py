@@ -11,7 +11,7 @@ linear layer cannot memorize, or the features had already memorized for it. Thre
 Representation r is followed by the same subsets and the same seeds of heads in every kind. Standard errors are between
 representations, which are independent, and not between heads, which share one.
 
-12,000 heads and 100 networks: about 40 seconds on two cores.
+12,000 heads and 100 networks on digits: about a minute on two idle cores; mean memorization by kind is known to 0.002.
 """
 
 from collections.abc import Iterator

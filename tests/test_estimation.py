@@ -1,0 +1,234 @@
+"""Stage `estimate` on a prediction file with planted rows: what the tables say, and what moves them."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from study import estimation, estimators, predictions, subsets, tables
+from study.params import Estimate
+from study.predictions import PredictionError
+
+T, LOST = 300, [3, 77]  # trials, and those of them that diverged
+MEMORIZED = np.arange(0, 1000, 20)  # right with probability 0.1 outside the subset, and always inside
+RULES = Estimate(
+    mem_threshold=0.25,
+    infl_threshold=0.15,
+    mem_floor=0.1,
+    infl_floor=0.05,
+    reliability_splits=2,
+    null_permutations=2,
+    seed=1,
+)
+
+
+def planted(digits) -> tuple[np.ndarray, ...]:
+    """Masks and correctness. Each memorized example helps the first test of its class, by 0.6 through the first of them."""
+    draw, members = np.random.default_rng(0), subsets.members(0, range(T), digits.n, 0.7)
+    outside = np.full(digits.n, 0.98)
+    outside[MEMORIZED] = 0.1
+    train = draw.random(members.shape) < np.where(members, 1.0, outside)
+    test = draw.random((T, digits.n_test)) < 0.97
+    for c in range(10):
+        helper = MEMORIZED[digits.y_train[MEMORIZED] == c][0]
+        test[:, np.flatnonzero(digits.y_test == c)[0]] = draw.random(T) < 0.3 + 0.6 * members[:, helper]
+    train[LOST], test[LOST] = False, False
+    return members, train, test
+
+
+@pytest.fixture(scope="module")
+def setting(small_setting):
+    return small_setting(trials=T)
+
+
+@pytest.fixture(scope="module")
+def source(digits, setting, tmp_path_factory):
+    """A folder with the prediction file, and the tables made from it by `RULES`."""
+    folder = tmp_path_factory.mktemp("estimation")
+    _, train, test = planted(digits)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        diverged = np.isin(np.arange(T), LOST)
+        predictions.write(predictions.path_of("toy"), setting, digits, range(T), train, test, diverged)
+        estimation.run("toy", setting, RULES)
+    return folder
+
+
+@pytest.fixture
+def here(source, monkeypatch):
+    monkeypatch.chdir(source)
+    return source
+
+
+@pytest.fixture
+def good(digits):
+    """Estimates from the trials that did not diverge."""
+    rows = np.delete(np.arange(T), LOST)
+    members, train, test = (matrix[rows] for matrix in planted(digits))
+    return estimators.estimate(members, train, test, digits.y_train, digits.y_test)
+
+
+def test_diverged_trials_are_left_out_and_counted(here, good):
+    summary = tables.load("toy", "summary")
+    assert summary["diverged"] == 2 and summary["trials"] == T - 2
+    pd.testing.assert_frame_equal(tables.load("toy", "memorization"), good.memorization)
+
+
+def test_the_tables_hold_the_promised_columns(here):
+    assert list(tables.load("toy", "memorization")) == [
+        "index", "label", "mem", "std_error", "n_in", "n_out", "in_accuracy", "out_accuracy"
+    ]  # fmt: skip
+    assert list(tables.load("toy", "pairs")) == ["train", "test", "infl", "std_error", "mem", "same_class"]
+    assert list(tables.load("toy", "error_by_trials")) == ["trials", "groups", "rmse", "lemma_bound", "binomial_bound"]
+
+
+def test_the_pairs_on_disk_reach_down_to_the_floors(here, good):
+    pairs = tables.load("toy", "pairs")
+    pd.testing.assert_frame_equal(pairs, good.pairs(RULES.mem_floor, RULES.infl_floor))
+    assert pairs.infl.abs().min() >= 0.05 and (pairs.infl < 0).any() and (pairs.infl < 0.15).any()
+
+
+def test_the_summary_tells_sizes_and_accuracies(here, good, digits):
+    summary = tables.load("toy", "summary")
+    assert {key: summary[key] for key in ("data", "n", "n_test", "ratio")} == {
+        "data": "digits", "n": 1000, "n_test": 797, "ratio": 0.7
+    }  # fmt: skip
+    inside, outside = good.train_correct[good.members].mean(), good.train_correct[~good.members].mean()
+    assert summary["in_accuracy"]["value"] == pytest.approx(inside, abs=1e-12)
+    assert summary["out_accuracy"]["value"] == pytest.approx(outside, abs=1e-12)
+    assert summary["test_accuracy"]["value"] == pytest.approx(good.test_correct.mean(), abs=1e-12)
+    by_trial = good.test_correct.mean(1)
+    assert summary["test_accuracy"]["std"] == pytest.approx(by_trial.std(ddof=1))
+    assert summary["test_accuracy"]["std_error"] == pytest.approx(by_trial.std(ddof=1) / (T - 2) ** 0.5)
+
+
+def test_mean_memorization_is_the_gap_within_its_standard_error(here):
+    summary = tables.load("toy", "summary")
+    gap = summary["in_accuracy"]["value"] - summary["out_accuracy"]["value"]
+    found = summary["mean_memorization"]
+    assert found["value"] == pytest.approx(gap, abs=found["std_error"])
+    truth = 0.05 * 0.9 + 0.95 * 0.02
+    assert abs(found["value"] - truth) < 4 * found["std_error"] < 0.005
+
+
+def test_the_memorized_are_counted(here, good):
+    summary, mem = tables.load("toy", "summary"), good.memorization.mem
+    assert summary["identified"] == 1000
+    assert summary["memorized"]["count"] == len(MEMORIZED) == (mem >= 0.25).sum()
+    assert summary["memorized"]["share"] == 0.05
+    assert summary["memorized"]["near_one"]["value"] == (mem >= 0.9).sum()
+    assert summary["memorized"]["middle"]["value"] == ((mem >= 0.3) & (mem < 0.7)).sum() / 4
+
+
+def test_the_planted_pairs_are_counted(here, digits):
+    found, pairs = tables.load("toy", "summary")["pairs"], tables.load("toy", "pairs")
+    strong = pairs[(pairs.mem >= 0.25) & (pairs.infl >= 0.15)]
+    helpers = {MEMORIZED[digits.y_train[MEMORIZED] == c][0] for c in range(10)}
+    assert helpers <= set(strong.train) and found["count"] == len(strong)
+    assert found["unique_tests"] == strong.test.nunique() and found["unique_trains"] == strong.train.nunique()
+    assert found["single_influencer_tests"] == (strong.groupby("test").size() == 1).sum()
+    assert found["max_influencers"] == strong.groupby("test").size().max()
+    assert found["share_of_tests"] == strong.test.nunique() / 797
+    assert found["mirrored_count"] == ((pairs.mem >= 0.25) & (pairs.infl <= -0.15)).sum()
+    assert found["weak"]["share"]["value"] == (strong.infl < 0.4).mean()
+
+
+def test_permuted_rows_leave_no_pairs_and_no_memorization(here):
+    summary = tables.load("toy", "summary")
+    assert summary["pairs"]["null_permutations"] == 2
+    assert summary["pairs"]["null_count"] <= 1 and summary["pairs"]["null_memorized"] == 0
+    assert summary["pairs"]["null_mem_std"] < 0.05
+    assert abs(summary["reliability"]["null_pearson"]) < 0.2 < 0.9 < summary["reliability"]["memorization_pearson"]
+
+
+def test_influence_measured_where_it_was_selected_is_flattered(here):
+    """The strongest of thousands by 150 trials is strong by luck too; the other half of the trials tells the truth."""
+    found = tables.load("toy", "summary")["reliability"]
+    assert found["pairs_count"] >= 10 and 0 < found["pairs_jaccard"] <= 1
+    assert found["influence_measured_afresh"] < found["influence_where_selected"] + 0.02
+
+
+def test_the_measured_error_stands_beside_the_bounds(here):
+    bound, table = tables.load("toy", "summary")["bound"], tables.load("toy", "error_by_trials")
+    assert bound["trials"] == (T - 2) // 2
+    assert bound["mean_squared_error"]["value"] < bound["binomial"] < bound["lemma"]
+    assert bound["lemma"] == estimators.lemma_bound(bound["trials"], 0.7)
+    assert table.trials.tolist() == [25, 50, 100] and table.groups.tolist() == [11, 5, 2]
+    assert (table.rmse < table.binomial_bound).all() and (table.binomial_bound < table.lemma_bound).all()
+    assert table.rmse.is_monotonic_decreasing
+
+
+def test_every_measured_quantity_travels_with_its_standard_error(here):
+    def quantities(branch):
+        if isinstance(branch, dict):
+            yield from [branch] if "value" in branch else []
+            for value in branch.values():
+                yield from quantities(value)
+
+    found = list(quantities(json.loads((here / "tables/toy/summary.json").read_text())))
+    assert len(found) >= 8 and all(quantity["std_error"] >= 0 for quantity in found)
+
+
+def test_the_same_rows_give_the_same_bytes(here, setting):
+    before = {path.name: path.read_bytes() for path in (here / "tables/toy").iterdir()}
+    estimation.run("toy", setting, RULES)
+    assert {path.name: path.read_bytes() for path in (here / "tables/toy").iterdir()} == before
+    assert set(before) == {"memorization.parquet", "pairs.parquet", "error_by_trials.parquet", "summary.json"}
+
+
+OTHER = {
+    "mem_threshold": 0.9,
+    "infl_threshold": 0.3,
+    "mem_floor": 0.5,
+    "infl_floor": 0.1,
+    "reliability_splits": 3,
+    "null_permutations": 3,
+    "seed": 2,
+}
+
+
+@pytest.mark.parametrize("key", OTHER)
+def test_every_rule_changes_something(source, setting, tmp_path, monkeypatch, key):
+    (tmp_path / "predictions").symlink_to(source / "predictions")
+    monkeypatch.chdir(tmp_path)
+    estimation.run("toy", setting, RULES.model_copy(update={key: OTHER[key]}))
+    changed = {path.name for path in (tmp_path / "tables/toy").iterdir() if path.read_bytes() != (source / "tables/toy" / path.name).read_bytes()}
+    assert changed == {"pairs.parquet"} if key in ("mem_floor", "infl_floor") else {"summary.json"}
+
+
+def test_the_list_of_other_rules_is_complete():
+    assert OTHER.keys() == Estimate.model_fields.keys()
+
+
+def test_nothing_memorized_and_no_pair_is_told_without_a_warning(folder, setting, digits):
+    """Every model right about everything: what has no value is null, and nothing is divided by zero."""
+    rows = np.ones((T, 1000), dtype=bool), np.ones((T, 797), dtype=bool), np.zeros(T, dtype=bool)
+    predictions.write(predictions.path_of("toy"), setting, digits, range(T), *rows)
+    estimation.run("toy", setting, RULES)
+    summary = tables.load("toy", "summary")
+    assert summary["memorized"]["count"] == summary["pairs"]["count"] == summary["pairs"]["max_influencers"] == 0
+    assert summary["pairs"]["weak"]["share"] == {"value": None, "std_error": None}
+    assert summary["reliability"]["influence_measured_afresh"] is None
+    assert summary["mean_memorization"]["value"] == 0 and tables.load("toy", "pairs").empty
+
+
+def test_few_trials_leave_some_examples_without_an_estimate(folder, small_setting, digits):
+    """With 8 trials one example in seventeen was in all of them, and in four trials one in four."""
+    few, (_, train, test) = small_setting(trials=8), planted(digits)
+    predictions.write(predictions.path_of("toy"), few, digits, range(8), train[8:16], test[8:16], np.zeros(8, dtype=bool))
+    estimation.run("toy", few, RULES)
+    summary, frame = tables.load("toy", "summary"), tables.load("toy", "memorization")
+    lost = (frame.n_out == 0) | (frame.n_in == 0)
+    assert lost.any() and summary["identified"] == 1000 - lost.sum() and frame.mem.isna().equals(lost)
+    assert tables.load("toy", "error_by_trials").empty
+
+
+def test_a_file_of_another_setting_is_refused(here, small_setting):
+    with pytest.raises(PredictionError, match="made with other parameters: seed was 0, is 1"):
+        estimation.run("toy", small_setting(seed=1), RULES)
+
+
+def test_a_missing_file_is_refused_with_the_remedy(folder, setting):
+    with pytest.raises(PredictionError, match="toy.zarr.zip does not exist; `dvc pull` fetches it"):
+        estimation.run("toy", setting, RULES)
