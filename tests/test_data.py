@@ -36,7 +36,18 @@ def test_digits_are_a_thousand_to_train_and_797_to_test(digits):
 
 def test_digits_have_the_order_that_the_published_rows_were_trained_on(digits):
     assert digits.order_hash == "255e834db63d7443b47985bca0684e54"
-    assert digits.y_train[:10].tolist() == [2, 3, 5, 6, 7, 8, 9, 3, 4, 5] and digits.y_test[:10].tolist() == [0, 1, 4, 0, 1, 2, 7, 1, 4, 5]
+    assert digits.y_train[:10].tolist() == [2, 3, 5, 6, 7, 8, 9, 3, 4, 5] and digits.y_test[:10].tolist() == [
+        0,
+        1,
+        4,
+        0,
+        1,
+        2,
+        7,
+        1,
+        4,
+        5,
+    ]
 
 
 def test_each_digit_of_scikit_learn_is_in_exactly_one_split(digits):
@@ -102,7 +113,10 @@ def test_a_data_set_is_the_same_each_time(name):
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_the_order_hash_notices_two_swapped_examples(split):
-    swapped = {f"{axis}_{split}": getattr(toy(), f"{axis}_{split}")[[1, 0, *range(2, 4 if split == "train" else 2)]] for axis in "xy"}
+    swapped = {
+        f"{axis}_{split}": getattr(toy(), f"{axis}_{split}")[[1, 0, *range(2, 4 if split == "train" else 2)]]
+        for axis in "xy"
+    }
     assert toy(**swapped).order_hash != toy().order_hash
 
 

@@ -18,7 +18,9 @@ def random_arrays(t: int = 120, n: int = 30, n_test: int = 20, seed: int = 0) ->
     train = (draw.random((t, n)) < 0.4) | (members & (draw.random((t, n)) < 0.8))
     test = (draw.random((t, n_test)) < 0.3) | (members[:, :n_test] & (draw.random((t, n_test)) < 0.7))
     labels = np.arange(n) % 3, np.arange(n_test) % 2
-    return dict(zip(("members", "train_correct", "test_correct", "train_labels", "test_labels"), (members, train, test, *labels)))
+    return dict(
+        zip(("members", "train_correct", "test_correct", "train_labels", "test_labels"), (members, train, test, *labels))
+    )
 
 
 def by_hand(members: np.ndarray, correct: np.ndarray, i: int, z: int) -> float:
@@ -289,7 +291,9 @@ def test_zeros_and_ones_of_any_type_are_taken():
     a = random_arrays()
     expected = estimate(**a).memorization
     for kind in (np.int64, np.float32, np.uint8, list):
-        matrices = {k: a[k].astype(int).tolist() if kind is list else a[k].astype(kind) for k in ("members", "train_correct")}
+        matrices = {
+            k: a[k].astype(int).tolist() if kind is list else a[k].astype(kind) for k in ("members", "train_correct")
+        }
         pd.testing.assert_frame_equal(estimate(**matrices, train_labels=a["train_labels"]).memorization, expected)
 
 

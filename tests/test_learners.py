@@ -373,7 +373,9 @@ def expectation(data: Data, m: int) -> tuple[np.ndarray, np.ndarray]:
     for i in range(data.n):
         sides = ([r for s, r in zip(subsets_of_m, results) if (i in s) == inside] for inside in (True, False))
         (train_in, test_in), (train_out, test_out) = (zip(*side) for side in sides)
-        mem[i] = Fraction(sum(r[i] for r in train_in), len(train_in)) - Fraction(sum(r[i] for r in train_out), len(train_out))
+        mem[i] = Fraction(sum(r[i] for r in train_in), len(train_in)) - Fraction(
+            sum(r[i] for r in train_out), len(train_out)
+        )
         infl[i] = np.mean(test_in, axis=0) - np.mean(test_out, axis=0)
     return mem, infl
 

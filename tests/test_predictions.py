@@ -105,7 +105,9 @@ def test_a_failure_while_writing_leaves_the_old_file_alone(path, setting, rows, 
 
 
 def test_a_missing_file_is_refused_with_the_remedy(tmp_path):
-    with pytest.raises(PredictionError, match="nowhere.zarr.zip does not exist; `dvc pull` fetches it .* `dvc repro` trains"):
+    with pytest.raises(
+        PredictionError, match="nowhere.zarr.zip does not exist; `dvc pull` fetches it .* `dvc repro` trains"
+    ):
         predictions.load(tmp_path / "nowhere.zarr.zip")
 
 

@@ -26,23 +26,19 @@
     return own.concat(...(view.layer ?? []).map(marks));
   }
 
-  // Pictures and grids of cells would be distorted if they lost width alone.
+  // Grids of cells would be distorted if they lost width alone.
   function keepsShape(view) {
     const drawn = marks(view);
-    return drawn.length > 0 && drawn.every((mark) => ["image", "rect", "square", "text"].includes(mark));
+    return drawn.length > 0 && drawn.every((mark) => ["rect", "square", "text"].includes(mark));
   }
 
   // A copy of the specification whose views are `ratio` times as wide; text stays as it is, and so does the height
-  // unless the view consists of pictures or cells.
+  // unless the view consists of cells.
   function narrowed(view, ratio, inherited = false) {
     const copy = { ...view };
     const shaped = inherited || keepsShape(view);
     if ("width" in copy) copy.width = scaled(copy.width, ratio);
     if ("height" in copy && shaped) copy.height = scaled(copy.height, ratio);
-    if (copy.mark?.type === "image") {
-      const { width, height } = copy.mark;
-      copy.mark = { ...copy.mark, width: scaled(width, ratio), height: scaled(height, ratio) };
-    }
     for (const key of VIEWS) if (copy[key]) copy[key] = copy[key].map((part) => narrowed(part, ratio, shaped));
     if (copy.spec) copy.spec = narrowed(copy.spec, ratio, shaped);
     const sizes = copy.config?.view;
@@ -56,7 +52,7 @@
 
   function wrapped(title, letters) {
     if (typeof title === "string") {
-      const pattern = new RegExp(`(.{1,${letters}})(?:\\s+|$)`, "g");
+      const pattern = new RegExp(`(?:.{1,${letters}}|\\S+)(?:\\s+|$)`, "g");
       return title.length > letters ? title.match(pattern).map((line) => line.trim()) : title;
     }
     return typeof title?.text === "string" ? { ...title, text: wrapped(title.text, letters) } : title;
@@ -104,7 +100,7 @@
     const embedVega = await loadVega();
     const options = { mode: "vega-lite", renderer: "svg", actions: false, tooltip: { theme: "light" } };
     const result = await embedVega(target, spec, options);
-    return { result, width: target.querySelector("svg").getBoundingClientRect().width };
+    return { result, width: Number(target.querySelector("svg").getAttribute("width")) };
   }
 
   // Axes and legends do not shrink with the views: two measurements tell how much does, and so the ratio that fits.
@@ -120,8 +116,15 @@
     return { result, width, ratio };
   }
 
+  function showsPictures(view) {
+    const parts = VIEWS.flatMap((key) => view[key] ?? []).concat(view.spec ?? []);
+    return marks(view).includes("image") || parts.some(showsPictures);
+  }
+
   // Tries the views as they are, then stacked, then with one legend entry a line, until they are not squeezed.
   async function drawn(target, spec, room) {
+    // A gallery is a picture as a whole, with its labels in their places: the style sheet makes it smaller.
+    if (showsPictures(spec)) return { ...await embed(target, spec), width: room };
     let best = await fitted(target, spec, room);
     for (const [least, columns] of [[0.6, 3], [0.3, 1]]) {
       if (best.width <= room && best.ratio >= least) break;

@@ -1,0 +1,90 @@
+"""The audit: honest rows are met bit by bit, and a single altered bit is found and named."""
+
+import numpy as np
+import pytest
+
+from study import audit, predictions, trials
+from study.predictions import PredictionError
+
+
+@pytest.fixture(scope="module")
+def setting(small_setting):
+    return small_setting(trials=7)
+
+
+@pytest.fixture(scope="module")
+def honest(setting, tmp_path_factory) -> bytes:
+    """The prediction file of seven trials."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("audit"))
+        return trials.train("toy", setting, workers=0).read_bytes()
+
+
+@pytest.fixture
+def path(folder, honest):
+    path = predictions.path_of("toy")
+    path.parent.mkdir()
+    path.write_bytes(honest)
+    return path
+
+
+def forge(path, setting, digits, *flips: tuple[str, int, int]) -> None:
+    """Write the file anew, valid in itself, with some bits of ``(split, trial, example)`` flipped."""
+    file = predictions.load(path)
+    rows = {split: file[f"{split}_correct"].values.copy() for split in ("train", "test")}
+    for split, trial, example in flips:
+        rows[split][trial, example] ^= True
+    predictions.write(path, setting, digits, file.trial.values, rows["train"], rows["test"], file.diverged.values)
+
+
+def test_honest_rows_agree_on_every_bit(path, setting):
+    report = audit.audit("toy", setting, [6, 0, 3])
+    assert report.trial.tolist() == [6, 0, 3] and report.agreement.tolist() == [100, 100, 100]
+    assert report.train_differs.tolist() == report.test_differs.tolist() == [[], [], []]
+
+
+def test_a_flipped_bit_is_found_and_named(path, setting, digits):
+    forge(path, setting, digits, ("train", 4, 123), ("test", 2, 5), ("test", 2, 796))
+    report = audit.audit("toy", setting, [2, 3, 4]).set_index("trial")
+    assert report.train_differs.to_dict() == {2: [], 3: [], 4: [123]}
+    assert report.test_differs.to_dict() == {2: [5, 796], 3: [], 4: []}
+    assert report.agreement.tolist() == [pytest.approx(100 * (1 - k / 1797)) for k in (2, 0, 1)]
+
+
+def test_a_row_of_another_trial_is_found(path, setting, digits):
+    file = predictions.load(path)
+    mixed = file.train_correct.values[[1, 0, 2, 3, 4, 5, 6]], file.test_correct.values[[1, 0, 2, 3, 4, 5, 6]]
+    predictions.write(path, setting, digits, range(7), *mixed, file.diverged.values)
+    assert (audit.audit("toy", setting, [0, 1]).agreement < 99).all()
+    assert audit.audit("toy", setting, [2]).agreement.tolist() == [100]
+
+
+def test_rows_are_found_by_their_trial_number(path, setting, digits):
+    file = predictions.load(path).isel(trial=[5, 2])
+    rows = (file[name].values for name in ("trial", "train_correct", "test_correct", "diverged"))
+    predictions.write(path, setting, digits, *rows)
+    assert audit.audit("toy", setting, [2, 5]).agreement.tolist() == [100, 100]
+
+
+def test_diverged_trials_diverge_again(folder, small_setting):
+    hopeless = small_setting(trials=2, learner={"learning_rate": 1e30})
+    trials.train("toy", hopeless, workers=0)
+    assert audit.audit("toy", hopeless, [0, 1]).agreement.tolist() == [100, 100]
+
+
+def test_a_trial_that_the_file_does_not_hold_is_refused(path, setting):
+    with pytest.raises(ValueError, match="toy has no trial 7; it holds 7, from 0 to 6"):
+        audit.audit("toy", setting, [0, 7])
+
+
+def test_a_file_of_other_parameters_is_refused(path, small_setting):
+    with pytest.raises(PredictionError, match="revision was 1, is 2"):
+        audit.audit("toy", small_setting(trials=7, revision=2), [0])
+
+
+def test_the_audit_trains_and_does_not_copy(path, setting, monkeypatch):
+    """Rows that were never trained cannot agree."""
+    monkeypatch.setattr(type(setting.learner), "fit_predict", lambda self, data, members, seeds: (
+        np.zeros((len(seeds), data.n), np.int16), np.zeros((len(seeds), data.n_test), np.int16)
+    ))  # fmt: skip
+    assert (audit.audit("toy", setting, [0, 1]).agreement < 90).all()
