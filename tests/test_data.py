@@ -137,7 +137,7 @@ def test_the_order_hash_is_of_the_values_and_not_of_the_memory_they_lie_in():
 
 
 def test_an_empty_class_is_refused_by_name():
-    with pytest.raises(ValueError, match="'toy' has no training example of class fox, owl$"):
+    with pytest.raises(ValueError, match=r"'toy' has no training example of class fox, owl$"):
         toy(classes=("cat", "dog", "fox", "owl"))
 
 
@@ -279,7 +279,7 @@ def test_a_truncated_file_is_refused_by_name_with_the_remedy(raw):
     name, root = raw
     victim = root / list(data.RAW_MD5[name])[1]
     victim.write_bytes(victim.read_bytes()[:-1])
-    with pytest.raises(DataError, match="is truncated or altered. Delete it and run again") as caught:
+    with pytest.raises(DataError, match=r"is truncated or altered. Delete it and run again") as caught:
         data.load(name, root)
     assert str(victim) in str(caught.value) and md5_of(victim) in str(caught.value)
 
@@ -338,7 +338,7 @@ def test_missing_files_are_downloaded(raw, tmp_path, monkeypatch):
 
 def test_an_unreadable_file_is_refused_by_name(tmp_path):
     (tmp_path / "train").mkdir()
-    with pytest.raises(DataError, match="train cannot be read .* delete it and run again"):
+    with pytest.raises(DataError, match=r"train cannot be read .* delete it and run again"):
         data.check_md5(tmp_path / "train", "0" * 32)
 
 

@@ -231,5 +231,5 @@ def test_a_file_of_another_setting_is_refused(here, small_setting):
 
 
 def test_a_missing_file_is_refused_with_the_remedy(folder, setting):
-    with pytest.raises(PredictionError, match="toy.zarr.zip does not exist; `dvc pull` fetches it"):
+    with pytest.raises(PredictionError, match=r"toy.zarr.zip does not exist; `dvc pull` fetches it"):
         estimation.run("toy", setting, RULES)

@@ -1,7 +1,7 @@
 """Learners against what they must be: autograd, brute force, and the promise that company changes nothing."""
 
 from fractions import Fraction
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def plain(networks: Networks, k: int) -> torch.nn.Sequential:
 def random_networks(widths: tuple[int, ...], k: int = 3, d: int = 6, classes: int = 4, batch: int = 5) -> Networks:
     draw = torch.Generator().manual_seed(1)
     sizes = (d, *widths, classes)
-    networks = Networks([torch.randn(k, a, b, generator=draw) for a, b in zip(sizes, sizes[1:])], batch)
+    networks = Networks([torch.randn(k, a, b, generator=draw) for a, b in pairwise(sizes)], batch)
     for layer in networks.layers:
         layer.bias += torch.randn(layer.bias.shape, generator=draw)
     return networks
@@ -83,7 +83,7 @@ def reference(learner, data: Data, members: np.ndarray, seed: TrialSeed) -> list
     shuffle = seed.generator("order")
     order = np.concatenate([subset[shuffle.permutation(len(subset))] for _ in range(learner.epochs)])
     sizes = (x.shape[1], *learner.widths, len(data.classes))
-    weights = [draw.standard_normal((a, b), dtype=np.float32) * np.float32((2 / a) ** 0.5) for a, b in zip(sizes, sizes[1:])]
+    weights = [draw.standard_normal((a, b), dtype=np.float32) * np.float32((2 / a) ** 0.5) for a, b in pairwise(sizes)]
     parameters = [torch.tensor(w, requires_grad=True) for w in weights]
     parameters += [torch.zeros(b, requires_grad=True) for b in sizes[1:]]
     velocity = [torch.zeros_like(p) for p in parameters]
@@ -340,7 +340,7 @@ def test_features_of_one_data_set_are_never_given_to_another(small, digits):
 
 def test_a_deep_head_or_a_linear_representation_is_refused(small):
     for changes in ({"head": small()}, {"representation": small(widths=())}):
-        with pytest.raises(ValueError, match="the head must be linear .* and the representation needs a hidden layer"):
+        with pytest.raises(ValueError, match=r"the head must be linear .* and the representation needs a hidden layer"):
             frozen(small, **changes)
 
 

@@ -14,7 +14,18 @@ from study import notebooks, predictions, progress, trials
 from study.progress import Progress
 
 ROOT = Path(__file__).parents[1]
-CELL = "---\nkernelspec:\n  name: python3\n  display_name: Python 3\n---\n\n```{{code-cell}} ipython3\n:tags: [parameters]\n\n{}\n```\n"
+CELL = """---
+kernelspec:
+  name: python3
+  display_name: Python 3
+---
+
+```{{code-cell}} ipython3
+:tags: [parameters]
+
+{}
+```
+"""
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ def test_an_unknown_data_set_is_refused_with_the_valid_names(tmp_path):
 
 
 def test_an_unknown_learner_is_refused_with_the_valid_names(tmp_path):
-    with pytest.raises(ValueError, match="'mpl'.*'mlp', 'nearest_neighbour', 'frozen_features'"):
+    with pytest.raises(ValueError, match=r"'mpl'.*'mlp', 'nearest_neighbour', 'frozen_features'"):
         load_with(tmp_path, "settings.digits-mlp.learner.name", "mpl")
 
 

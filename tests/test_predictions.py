@@ -106,7 +106,7 @@ def test_a_failure_while_writing_leaves_the_old_file_alone(path, setting, rows, 
 
 def test_a_missing_file_is_refused_with_the_remedy(tmp_path):
     with pytest.raises(
-        PredictionError, match="nowhere.zarr.zip does not exist; `dvc pull` fetches it .* `dvc repro` trains"
+        PredictionError, match=r"nowhere.zarr.zip does not exist; `dvc pull` fetches it .* `dvc repro` trains"
     ):
         predictions.load(tmp_path / "nowhere.zarr.zip")
 
@@ -115,7 +115,7 @@ def test_a_missing_file_is_refused_with_the_remedy(tmp_path):
 def test_a_truncated_file_is_refused_with_the_remedy(path, share):
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
-    with pytest.raises(PredictionError, match="toy.zarr.zip is damaged .*; delete it and run `dvc pull` or `dvc repro`"):
+    with pytest.raises(PredictionError, match=r"toy.zarr.zip is damaged .*; delete it and run `dvc pull` or `dvc repro`"):
         predictions.load(path)
 
 
@@ -148,7 +148,7 @@ def rewritten(path: Path, **changes) -> xr.Dataset:
 def test_a_file_that_is_no_prediction_file_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "toy.zarr.zip", "w") as archive:
         archive.writestr("readme.txt", "nothing here")
-    with pytest.raises(PredictionError, match="toy.zarr.zip is damaged"):
+    with pytest.raises(PredictionError, match=r"toy.zarr.zip is damaged"):
         predictions.load(tmp_path / "toy.zarr.zip")
 
 

@@ -33,8 +33,10 @@ parts:
           - glob: records/*
       - file: references
 """
-REFERENCE = "@inproceedings{feldman2020, author = {Feldman, Vitaly}, title = {A Tale about a Tail}, year = {2020},\n" \
-            "  booktitle = {Proceedings}}\n"
+REFERENCE = (
+    "@inproceedings{feldman2020, author = {Feldman, Vitaly}, title = {A Tale about a Tail}, year = {2020},\n"
+    "  booktitle = {Proceedings}}\n"
+)
 
 
 def small_book(folder: Path) -> Path:
@@ -59,6 +61,7 @@ def built(folder: Path) -> Path:
     (folder / "dvc.lock").write_text("stages: {train@digits: {}, estimate@digits: {}, site: {}}\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setattr(site, "front_page", lambda book: "The front page states results.\n")
         patch.setattr(site, "scorecard_page", lambda: "# Scorecard\n\nNothing has been claimed {cite:p}`feldman2020`.\n")
         return folder / site.build()
 
@@ -134,8 +137,10 @@ def test_the_status_page_tells_runs_with_a_record_from_runs_without(tmp_path):
 
 
 def test_the_executed_stages_are_pages_told_apart_by_their_run_and_failed_ones_are_not(tmp_path):
-    text = '{"cells": [{"cell_type": "markdown", "id": "a", "metadata": {}, "source": "# Train"}], "metadata": {}, ' \
-           '"nbformat": 4, "nbformat_minor": 5}'
+    text = (
+        '{"cells": [{"cell_type": "markdown", "id": "a", "metadata": {}, "source": "# Train"}], "metadata": {}, '
+        '"nbformat": 4, "nbformat_minor": 5}'
+    )
     for name in ("train@a.ipynb", "train@b.ipynb", "train@c.failed.ipynb"):
         notebooks.write_text(tmp_path / "records" / name, text)
     notebooks.write_text(tmp_path / "pages" / "train@gone.ipynb", text)
@@ -180,10 +185,18 @@ def test_the_checks_see_what_they_are_there_for(browser, tmp_path):
     (tmp_path / "bad.html").write_text(
         '<a href="gone.html">gone</a><div style="width: 900px">wide</div><span class="math">\\(x\\)</span>'
         '<figure class="study-figure" id="empty" data-drawn="true"><div class="study-chart"><svg></svg></div></figure>'
-        '<img src="https://example.org/picture.png"><script>console.error("complaint"); undefinedName()</script>')
+        '<img src="https://example.org/picture.png"><script>console.error("complaint"); undefinedName()</script>'
+    )
     faults = look.faults_of_page(browser, tmp_path / "bad.html", look.PHONE, "light")
     told = "\n".join([*faults, *look.broken_links(tmp_path)])
-    for fault in ("gone.html leads nowhere", "pixels wide on a screen of 375", "not typeset", "empty: no marks drawn",
-                  "empty: no alternative text", "outside request: https://example.org", "console: complaint",
-                  "script error"):
+    for fault in (
+        "gone.html leads nowhere",
+        "pixels wide on a screen of 375",
+        "not typeset",
+        "empty: no marks drawn",
+        "empty: no alternative text",
+        "outside request: https://example.org",
+        "console: complaint",
+        "script error",
+    ):
         assert fault in told

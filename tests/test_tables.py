@@ -100,5 +100,5 @@ def test_a_number_without_bounds_is_refused(folder):
 
 
 def test_a_missing_table_is_refused_with_the_command_that_makes_it(folder):
-    with pytest.raises(FileNotFoundError, match="toy/pairs.parquet nor .*toy/pairs.json exists; `dvc repro` makes them"):
+    with pytest.raises(FileNotFoundError, match=r"toy/pairs.parquet nor .*toy/pairs.json exists; `dvc repro` makes them"):
         tables.load("toy", "pairs")

@@ -46,7 +46,9 @@ def chapter(
     values = study.chapter(name) | dict(_assignment(text) for text in set_ or ())
     out = Path(".preview" if set_ else "book/chapters") / f"{source.stem}.ipynb"
     figures = Path(".preview/figures" if set_ else "book/_static/figures") / name
-    with notebooks.recorded("chapter", name, study.fingerprint("chapters", name), Path(".preview" if set_ else "records")):
+    with notebooks.recorded(
+        f"chapter_{name}", "", study.fingerprint("chapters", name), Path(".preview" if set_ else "records")
+    ):
         notebooks.execute(source, out, values, figures)
     typer.echo(f"wrote {out}")
 
@@ -80,7 +82,9 @@ def claims(readme: Annotated[bool, typer.Option("--readme", help="also renew the
     """Judge every claim of claims.yaml by the tables; write tables/claims and print the scorecard's head."""
     from study import claims
 
-    typer.echo(claims.readme_head(claims.run(readme="README.md" if readme else None)))
+    with notebooks.recorded("claims"):
+        frame = claims.run(readme="README.md" if readme else None)
+    typer.echo(claims.readme_head(frame))
 
 
 @app.command()
@@ -88,7 +92,9 @@ def site():
     """Build the site from the executed chapters into book/_build/html."""
     from study import site
 
-    typer.echo(f"wrote {site.build()}")
+    with notebooks.recorded("site"):
+        html = site.build()
+    typer.echo(f"wrote {html}")
 
 
 def _known(name: str, valid: dict[str, Path], kind: str) -> Path:

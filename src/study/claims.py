@@ -355,9 +355,7 @@ def _require_files(ledger: Ledger, root: Path) -> None:
     for claim in ledger.claims:
         for pointer in claim.pointers():
             users.setdefault(pointer.partition("#")[0], []).append(claim.id)
-    missing = [
-        f"{name} (for {', '.join(dict.fromkeys(ids))})" for name, ids in users.items() if not (root / name).is_file()
-    ]
+    missing = [f"{name} (for {', '.join(dict.fromkeys(ids))})" for name, ids in users.items() if not (root / name).is_file()]
     if missing:
         raise LedgerError(f"missing: {'; '.join(missing)}. Make them with `dvc repro`, then judge again.")
 

@@ -27,8 +27,14 @@ class Point(NamedTuple):
     label: str
 
 
-TRAIN = (Point("a", 1.0, "circle"), Point("b", 2.0, "circle"), Point("c", 3.0, "circle"),
-         Point("d", 7.0, "square"), Point("e", 8.0, "square"), Point("f", 10.0, "circle"))
+TRAIN = (
+    Point("a", 1.0, "circle"),
+    Point("b", 2.0, "circle"),
+    Point("c", 3.0, "circle"),
+    Point("d", 7.0, "square"),
+    Point("e", 8.0, "square"),
+    Point("f", 10.0, "circle"),
+)
 TEST = (Point("p", 2.4, "circle"), Point("q", 7.4, "square"), Point("r", 9.2, "square"), Point("s", 10.8, "circle"))
 
 
@@ -75,8 +81,17 @@ def without(train: Sequence[Point], i: Point, m: int) -> pd.DataFrame:
     """All subsets of size ``m`` that lack ``i``, with the nearest member and whether its label is right for ``i``."""
     others = [point for point in train if point != i]
     rows = [(s, min(s, key=lambda point: abs(point.position - i.position))) for s in combinations(others, m)]
-    return pd.DataFrame([{"subset": " ".join(point.name for point in s), "nearest": near.name, "answer": near.label,
-                          "right": near.label == i.label} for s, near in rows])
+    return pd.DataFrame(
+        [
+            {
+                "subset": " ".join(point.name for point in s),
+                "nearest": near.name,
+                "answer": near.label,
+                "right": near.label == i.label,
+            }
+            for s, near in rows
+        ]
+    )
 
 
 def as_data(train: Sequence[Point], test: Sequence[Point]) -> Data:

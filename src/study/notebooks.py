@@ -40,14 +40,33 @@ Scalar = bool | int | float | str
 
 # One thread, because sums depend on how they are split; fixed hashing, width and time zone, because output does.
 SURROUNDINGS = {
-    "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "NUMEXPR_NUM_THREADS": "1",
-    "VECLIB_MAXIMUM_THREADS": "1", "PYTHONHASHSEED": "0", "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-    "COLUMNS": "100", "TZ": "UTC",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+    "VECLIB_MAXIMUM_THREADS": "1",
+    "PYTHONHASHSEED": "0",
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    "COLUMNS": "100",
+    "TZ": "UTC",
 }
 
 # The packages whose version can change a number or a picture.
-RECORDED = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pandas", "pyarrow", "xarray", "zarr", "dask",
-            "altair", "vl-convert-python", "jupyter-book")
+RECORDED = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "pandas",
+    "pyarrow",
+    "xarray",
+    "zarr",
+    "dask",
+    "altair",
+    "vl-convert-python",
+    "jupyter-book",
+)
 
 # Identities that libraries draw at random for their HTML: a UUID (xarray) or a short number (pandas' Styler).
 RANDOM_NAME = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|\bT_[0-9a-f]{5}(?=[_\" ])")
@@ -86,14 +105,15 @@ def mismatches(source: Path, section: Mapping[str, Scalar]) -> list[str]:
     cell = {name: parameter.default for name, parameter in parameters_of(source).items()}
     found = [f"{source}: {name} is missing from params.yaml" for name in cell.keys() - section.keys()]
     found += [f"{source}: {name} of params.yaml is missing from the cell" for name in section.keys() - cell.keys()]
-    found += [f"{source}: {name} is {cell[name]!r} in the cell and {section[name]!r} in params.yaml"
-              for name in cell.keys() & section.keys()
-              if (cell[name], type(cell[name])) != (section[name], type(section[name]))]
+    found += [
+        f"{source}: {name} is {cell[name]!r} in the cell and {section[name]!r} in params.yaml"
+        for name in cell.keys() & section.keys()
+        if (cell[name], type(cell[name])) != (section[name], type(section[name]))
+    ]
     return sorted(found)
 
 
-def execute(source: Path, out: Path, parameters: Mapping[str, Scalar] | None = None,
-            figures: Path | None = None) -> None:
+def execute(source: Path, out: Path, parameters: Mapping[str, Scalar] | None = None, figures: Path | None = None) -> None:
     """Runs the text notebook `source` with `parameters` over its defaults; writes the executed copy to `out`.
 
     The kernel works in the current folder, which is the repository root. Figures shown by the notebook go to
@@ -131,13 +151,18 @@ def recorded(stage: str, item: str = "", fingerprint: str = "", folder: Path = P
     write_record(stage, item, fingerprint, started, time.perf_counter() - clock, folder)
 
 
-def write_record(stage: str, item: str, fingerprint: str, started: datetime, seconds: float,
-                 folder: Path = Path("records")) -> Path:
+def write_record(
+    stage: str, item: str, fingerprint: str, started: datetime, seconds: float, folder: Path = Path("records")
+) -> Path:
     """Writes `<run name>.json`: what ran when, for how many seconds, on what machine, with which versions."""
     record = {
-        "stage": stage, "item": item, "fingerprint": fingerprint,
-        "started_utc": started.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S"), "seconds": round(seconds, 2),
-        "hardware": hardware(), "python": platform.python_version(),
+        "stage": stage,
+        "item": item,
+        "fingerprint": fingerprint,
+        "started_utc": started.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S"),
+        "seconds": round(seconds, 2),
+        "hardware": hardware(),
+        "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in RECORDED},
     }
     path = folder / f"{run_name(stage, item)}.json"
@@ -206,8 +231,10 @@ def _converted(source: Path, parameter: Parameter, value: Scalar) -> Scalar:
     if parameter.type is float and type(value) is int:
         return float(value)
     if type(value) is not parameter.type:
-        raise TypeError(f"{source}: parameter {parameter.name} is {parameter.type.__name__} "
-                        f"(default {parameter.default!r}), not {type(value).__name__} {value!r}")
+        raise TypeError(
+            f"{source}: parameter {parameter.name} is {parameter.type.__name__} "
+            f"(default {parameter.default!r}), not {type(value).__name__} {value!r}"
+        )
     return value
 
 
@@ -217,20 +244,31 @@ def _environment(source: Path, out: Path, figures: Path | None, values: Mapping[
     if not figures:
         return SURROUNDINGS
     links = Path(os.path.relpath(figures, out.parent)).as_posix()
-    return SURROUNDINGS | {"STUDY_FIGURES": str(figures), "STUDY_FIGURE_LINKS": links,
-                           "STUDY_RERUN": rerun_command(source, values)}
+    return SURROUNDINGS | {
+        "STUDY_FIGURES": str(figures),
+        "STUDY_FIGURE_LINKS": links,
+        "STUDY_RERUN": rerun_command(source, values),
+    }
 
 
-def _run(source: Path, changed: Mapping[str, Scalar], environment: dict[str, str],
-         scratch: Path) -> tuple[NotebookNode, str]:
+def _run(
+    source: Path, changed: Mapping[str, Scalar], environment: dict[str, str], scratch: Path
+) -> tuple[NotebookNode, str]:
     """Runs the cells; returns the notebook as far as it came and, if it did not come to its end, why."""
     before, after = scratch / "source.ipynb", scratch / "executed.ipynb"
     nbformat.write(jupytext.read(source), before)
     reason = ""
     try:
-        papermill.execute_notebook(before, after, parameters=dict(changed), progress_bar=False, stderr_file=sys.stderr,
-                                   kernel_name="python3", language="python",
-                                   kernel_manager_class=_kernel(environment, scratch))
+        papermill.execute_notebook(
+            before,
+            after,
+            parameters=dict(changed),
+            progress_bar=False,
+            stderr_file=sys.stderr,
+            kernel_name="python3",
+            language="python",
+            kernel_manager_class=_kernel(environment, scratch),
+        )
     except papermill.PapermillExecutionError as error:
         reason = _account(nbformat.read(after, 4), f"{error.ename}: {error.evalue}", error.traceback)
     except RuntimeError as error:  # the kernel died: killed for memory, or os._exit
@@ -240,10 +278,22 @@ def _run(source: Path, changed: Mapping[str, Scalar], environment: dict[str, str
 
 def _kernel(environment: dict[str, str], scratch: Path) -> type[AsyncKernelManager]:
     """A kernel of the running interpreter, whatever kernels the user has installed or named python3."""
-    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--HistoryManager.enabled=False",
-               "--IPKernelApp.log_level=50"]
-    spec = KernelSpec(argv=command, env={**environment, "IPYTHONDIR": str(scratch / "ipython")},
-                      language="python", display_name="Python 3", metadata={"supported_encryption": "curve"})
+    command = [
+        sys.executable,
+        "-m",
+        "ipykernel_launcher",
+        "-f",
+        "{connection_file}",
+        "--HistoryManager.enabled=False",
+        "--IPKernelApp.log_level=50",
+    ]
+    spec = KernelSpec(
+        argv=command,
+        env={**environment, "IPYTHONDIR": str(scratch / "ipython")},
+        language="python",
+        display_name="Python 3",
+        metadata={"supported_encryption": "curve"},
+    )
 
     class ThisInterpreter(AsyncKernelManager):
         kernel_spec = property(lambda self: spec)
@@ -256,8 +306,11 @@ def _kernel(environment: dict[str, str], scratch: Path) -> type[AsyncKernelManag
 
 def _account(notebook: NotebookNode, headline: str, traceback: list[str]) -> str:
     """Which cell failed (counted among the code cells of the source), its code, the traceback without colours."""
-    cells = [cell for cell in notebook.cells
-             if cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", [])]
+    cells = [
+        cell
+        for cell in notebook.cells
+        if cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", [])
+    ]
     started = [number for number, cell in enumerate(cells, 1) if cell.metadata.get("papermill", {}).get("start_time")]
     number = max(started, default=1)
     lines = "\n".join(re.sub(r"\x1b\[[0-9;]*m", "", line) for line in traceback)
@@ -268,8 +321,10 @@ def _account(notebook: NotebookNode, headline: str, traceback: list[str]) -> str
 def _serialized(notebook: NotebookNode) -> str:
     """The notebook as text, without times, identities, paths, versions and what was said on stderr."""
     notebook.nbformat, notebook.nbformat_minor = 4, 5
-    notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-                         "language_info": {"name": "python", "pygments_lexer": "ipython3"}}
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python", "pygments_lexer": "ipython3"},
+    }
     names: dict[str, str] = {}
     for index, cell in enumerate(notebook.cells):
         cell.id = f"cell-{index:03d}"

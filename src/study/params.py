@@ -169,7 +169,7 @@ class LongTail(Section):
 
 
 class Localization(Section):
-    """Stage `localization`: linear heads on frozen features, which have or have not seen the examples, against full training."""
+    """Stage `localization`: linear heads on frozen features that have or have not seen the examples, and full training."""
 
     full: str
     linear: str

@@ -20,7 +20,7 @@ import nbformat
 import vl_convert
 import yaml
 
-from study import claims
+from study import claims, tables
 from study.charts import VEGALITE
 from study.notebooks import run_name, write_text
 
@@ -29,12 +29,15 @@ from study.notebooks import run_name, write_text
 MATHJAX = "static/mathjax/tex-svg-full.js"
 
 
+FRONT_FIGURE = "_static/figures/case_studies/removal_curve.svg"
+FRONT_TEXT = "Test accuracy after removing the most memorized training examples, and after removing as many random ones"
+
+
 class SiteFailed(RuntimeError):
     """Jupyter Book could not build the book, or built it with warnings."""
 
 
-def build(book: Path = Path("book"), records: Path = Path("records"),
-          published: Path = Path("published/records")) -> Path:
+def build(book: Path = Path("book"), records: Path = Path("records"), published: Path = Path("published/records")) -> Path:
     """Writes the computed pages, renders the book and returns the folder of its HTML.
 
     `records` holds the run records and executed stage notebooks of this machine, `published` the records of what
@@ -42,6 +45,7 @@ def build(book: Path = Path("book"), records: Path = Path("records"),
     Raises SiteFailed if anything in the book gives a warning.
     """
     write_text(book / "scorecard.md", scorecard_page())
+    write_text(book / "front.md", front_page(book))
     write_text(book / "status.md", status_markdown(expected_runs(Path("dvc.lock")), records, published))
     copy_executed(records, book / "records")
     return render(book, os.environ.get("STUDY_REPOSITORY"))
@@ -53,12 +57,45 @@ def scorecard_page() -> str:
     return scorecard if scorecard.startswith("# ") else f"# Scorecard\n\n{scorecard}"
 
 
+def front_page(book: Path) -> str:
+    """What the front page says of the results: the answer in three sentences, one figure, the scorecard's head."""
+    summary, removal = tables.load("digits-mlp", "summary"), tables.load("digits-mlp", "removal")
+    influencers = removal["influencers"]
+    answer = (
+        f"Of {summary['n']:,} handwritten digits, small networks memorize {summary['memorized']['count']}: they get them "
+        f"right only if they were trained on them. Training without the {influencers['count']} of these that influence test "
+        f"examples costs {_points(influencers['drop'])} of test accuracy, while as many random digits cost "
+        f"{_points(influencers['random_drop'])}. The loss falls on the tests they influence: accuracy there drops by "
+        f"{_points(influencers['affected_drop'])}, that of all others by {_points(influencers['elsewhere_drop'])}."
+    )
+    picture = book / FRONT_FIGURE
+    figure = f"```{{figure}} {FRONT_FIGURE}\n:alt: {FRONT_TEXT}\n\n{FRONT_TEXT} ({{doc}}`chapters/04_case_studies`)\n```"
+    return (
+        "\n\n".join([answer, *([figure] if picture.is_file() else []), claims.readme_head(claims.judge(claims.load()))])
+        + "\n"
+    )
+
+
+def _points(quantity: dict) -> str:
+    return claims.show(quantity["value"], quantity["std_error"], "points")
+
+
 def render(book: Path, repository: str | None = None) -> Path:
     """Runs Jupyter Book over the folder, from scratch, and adds the scripts; returns the folder of the HTML."""
     html = book / "_build" / "html"
     shutil.rmtree(book / "_build", ignore_errors=True)
-    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(book), "--all", "-q",
-               "--warningiserror", "--nitpick", "--keep-going", "--config", str(_configuration(book, repository))]
+    command = [
+        str(Path(sys.executable).with_name("jupyter-book")),
+        "build",
+        str(book),
+        "--all",
+        "-q",
+        "--warningiserror",
+        "--nitpick",
+        "--keep-going",
+        "--config",
+        str(_configuration(book, repository)),
+    ]
     outcome = subprocess.run(command, text=True, capture_output=True)
     if outcome.returncode:
         raise SiteFailed(f"{' '.join(command)}\n{outcome.stdout[-4000:]}\n{outcome.stderr[-8000:]}")
@@ -107,13 +144,22 @@ def status_markdown(expected: list[str], records: Path, published: Path) -> str:
     environments = _environments(found)
     pages = {path.stem: f"[{path.stem}](records/{path.name})" for path in executed_runs(records)}
     rows = [_row(pages.get(name, name), found.get(name), environments) for name in names]
-    return "\n".join([
-        "# Status", "",
-        "What was run to make this book. *Here* means on the machine that built these pages; *published* runs took "
-        "long and come with the repository.", "",
-        "| run | started (UTC) | time | where | environment | fingerprint |", "|---|---|---:|---|---|---|", *rows, "",
-        "## Environments", "", *_descriptions(environments),
-    ])
+    return "\n".join(
+        [
+            "# Status",
+            "",
+            "What was run to make this book. *Here* means on the machine that built these pages; *published* runs took "
+            "long and come with the repository.",
+            "",
+            "| run | started (UTC) | time | where | environment | fingerprint |",
+            "|---|---|---:|---|---|---|",
+            *rows,
+            "",
+            "## Environments",
+            "",
+            *_descriptions(environments),
+        ]
+    )
 
 
 def _read(folder: Path, where: str) -> dict[str, dict]:
@@ -136,8 +182,10 @@ def _row(name: str, record: dict | None, environments: dict[str, int]) -> str:
     if record is None:
         return f"| {name} | no record | | | | |"
     fingerprint = f"`{record['fingerprint'][:12]}`" if record["fingerprint"] else ""
-    return (f"| {name} | {record['started_utc']} | {duration(record['seconds'])} | {record['where']} "
-            f"| {environments[_environment(record)]} | {fingerprint} |")
+    return (
+        f"| {name} | {record['started_utc']} | {duration(record['seconds'])} | {record['where']} "
+        f"| {environments[_environment(record)]} | {fingerprint} |"
+    )
 
 
 def _descriptions(environments: dict[str, int]) -> list[str]:
@@ -148,8 +196,10 @@ def _descriptions(environments: dict[str, int]) -> list[str]:
 
 def _description(number: int, hardware: dict, python: str, versions: dict[str, str]) -> str:
     listed = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return (f"{number}. {hardware['cpu']}, {hardware['cores']} cores, {hardware['memory_gib']:.0f} GiB of memory; "
-            f"Python {python}; {listed}.")
+    return (
+        f"{number}. {hardware['cpu']}, {hardware['cores']} cores, {hardware['memory_gib']:.0f} GiB of memory; "
+        f"Python {python}; {listed}."
+    )
 
 
 def duration(seconds: float) -> str:

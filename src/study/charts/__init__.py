@@ -41,23 +41,38 @@ def theme() -> alt.theme.ThemeConfig:
     """The look of every chart: white ground, colours that colour-blind readers can tell apart, legible axes."""
     lines, text, faint = "#555555", "#222222", "#e6e6e6"
     titles = {"labelFontSize": 12, "titleFontSize": 13, "titleFontWeight": "normal"}
-    return {"config": {
-        "background": "white",
-        "font": FONT,
-        "view": {"continuousWidth": WIDTH, "continuousHeight": HEIGHT, "step": 24, "stroke": None},
-        "axis": {**titles, "titlePadding": 8, "labelFlush": False, "gridColor": faint, "domainColor": lines,
-                 "tickColor": lines, "labelColor": text, "titleColor": text},
-        "header": titles,
-        "legend": {**titles, "labelLimit": 260, "titleLimit": 260},
-        "title": {"fontSize": 14, "fontWeight": "normal", "anchor": "start", "offset": 10},
-        "range": {"category": list(PALETTE), "heatmap": {"scheme": "viridis"}, "ramp": {"scheme": "viridis"},
-                  "diverging": {"scheme": "blueorange"}},
-        "mark": {"color": BLUE},
-        "line": {"strokeWidth": 2},
-        "point": {"size": 40, "filled": True},
-        "rule": {"color": GREY},
-        "errorbar": {"color": GREY},
-    }}
+    return {
+        "config": {
+            "background": "white",
+            "font": FONT,
+            "view": {"continuousWidth": WIDTH, "continuousHeight": HEIGHT, "step": 24, "stroke": None},
+            "axis": {
+                **titles,
+                "titlePadding": 8,
+                "labelFlush": False,
+                "labelSeparation": 6,
+                "gridColor": faint,
+                "domainColor": lines,
+                "tickColor": lines,
+                "labelColor": text,
+                "titleColor": text,
+            },
+            "header": titles,
+            "legend": {**titles, "labelLimit": 260, "titleLimit": 260},
+            "title": {"fontSize": 14, "fontWeight": "normal", "anchor": "start", "offset": 10},
+            "range": {
+                "category": list(PALETTE),
+                "heatmap": {"scheme": "viridis"},
+                "ramp": {"scheme": "viridis"},
+                "diverging": {"scheme": "blueorange"},
+            },
+            "mark": {"color": BLUE},
+            "line": {"strokeWidth": 2},
+            "point": {"size": 40, "filled": True},
+            "rule": {"color": GREY},
+            "errorbar": {"color": GREY},
+        }
+    }
 
 
 @dataclass(frozen=True)
@@ -83,8 +98,10 @@ class Figure:
             if not getattr(self, field).strip():
                 raise ValueError(f"figure {self.name!r} has an empty {field}")
         if len(self.table) > MAX_ROWS:
-            raise ValueError(f"figure {self.name!r}: its table has {len(self.table):,} rows, at most {MAX_ROWS:,} "
-                             "are shown; draw a summary or a stated sample")
+            raise ValueError(
+                f"figure {self.name!r}: its table has {len(self.table):,} rows, at most {MAX_ROWS:,} "
+                "are shown; draw a summary or a stated sample"
+            )
 
 
 def show(figure: Figure) -> None:
@@ -100,9 +117,14 @@ def show(figure: Figure) -> None:
     links = os.environ.get("STUDY_FIGURE_LINKS", folder)
     if folder:
         save(figure, spec, png, Path(folder))
-    display({"text/html": markup(figure, spec, png, links, os.environ.get("STUDY_RERUN", "")),
-             "image/png": base64.b64encode(png).decode("ascii"),
-             "text/plain": figure.alt}, raw=True)
+    display(
+        {
+            "text/html": markup(figure, spec, png, links, os.environ.get("STUDY_RERUN", "")),
+            "image/png": base64.b64encode(png).decode("ascii"),
+            "text/plain": figure.alt,
+        },
+        raw=True,
+    )
 
 
 def specification(figure: Figure) -> dict:
@@ -138,11 +160,13 @@ def markup(figure: Figure, spec: dict, png: bytes, links: str | None, rerun: str
     """
     caption, alternative = html.escape(figure.caption), html.escape(figure.alt, quote=True)
     payload = json.dumps(spec, separators=(",", ":")).replace("<", "\\u003c")
-    return (f'<figure class="study-figure" id="figure-{figure.name.replace("_", "-")}">\n'
-            f'<div class="study-chart" role="img" aria-label="{alternative}">{_still(figure, png, links)}</div>\n'
-            f'<script type="application/json" class="study-spec">{payload}</script>\n'
-            f'<figcaption><p class="mathjax_process">{caption}</p>{_downloads(figure, links)}{_rerun(rerun)}'
-            "</figcaption>\n</figure>")
+    return (
+        f'<figure class="study-figure" id="figure-{figure.name.replace("_", "-")}">\n'
+        f'<div class="study-chart" role="img" aria-label="{alternative}">{_still(figure, png, links)}</div>\n'
+        f'<script type="application/json" class="study-spec">{payload}</script>\n'
+        f'<figcaption><p class="mathjax_process">{caption}</p>{_downloads(figure, links)}{_rerun(rerun)}'
+        "</figcaption>\n</figure>"
+    )
 
 
 def picture(pixels: np.ndarray, zoom: int = 1) -> str:
@@ -181,14 +205,15 @@ def _still(figure: Figure, png: bytes, links: str | None) -> str:
 def _downloads(figure: Figure, links: str | None) -> str:
     if not links:
         return ""
-    anchors = (f'<a href="{links}/{figure.name}.{kind}" download>{kind.upper()}</a>'
-               for kind in ("png", "svg", "csv"))
+    anchors = (f'<a href="{links}/{figure.name}.{kind}" download>{kind.upper()}</a>' for kind in ("png", "svg", "csv"))
     return f'<p class="study-downloads">Download: {" · ".join(anchors)}</p>'
 
 
 def _rerun(command: str) -> str:
     if not command:
         return ""
-    return ("<details><summary>Draw it from other numbers</summary>"
-            "<p>Change a value and run, from the root of the repository:</p>"
-            f"<pre>{html.escape(command)}</pre></details>")
+    return (
+        "<details><summary>Draw it from other numbers</summary>"
+        "<p>Change a value and run, from the root of the repository:</p>"
+        f"<pre>{html.escape(command)}</pre></details>"
+    )

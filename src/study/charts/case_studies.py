@@ -22,20 +22,35 @@ def memorization_histogram(memorization: pd.DataFrame, mem_threshold: float) -> 
     """How many examples have which memorization, in bins of 0.05, on an axis that shows single examples."""
     lowest = int(np.floor(min(memorization.mem.min(), 0) / 0.05))
     table = _bins(memorization.mem.dropna(), np.arange(lowest, 21) * 0.05)
-    chart = alt.Chart(table).mark_bar().encode(
-        x=alt.X("low:Q", bin="binned", title="memorization (probability)", axis=alt.Axis(values=list(LEVELS))),
-        x2="high:Q",
-        y=alt.Y("count:Q", title="examples (count, logarithmic)", scale=alt.Scale(type="symlog"),
-                axis=alt.Axis(values=[0, 1, 3, 10, 30, 100, 300, 1000])),
-        tooltip=[*_numbers("low", "high"), "count:Q"])
-    counts = alt.Chart(table.assign(middle=(table.low + table.high) / 2)).mark_text(dy=-7).encode(
-        x="middle:Q", y="count:Q", text="count:Q")
+    chart = (
+        alt.Chart(table)
+        .mark_bar()
+        .encode(
+            x=alt.X("low:Q", bin="binned", title="memorization (probability)", axis=alt.Axis(values=list(LEVELS))),
+            x2="high:Q",
+            y=alt.Y(
+                "count:Q",
+                title="examples (count, logarithmic)",
+                scale=alt.Scale(type="symlog"),
+                axis=alt.Axis(values=[0, 1, 3, 10, 30, 100, 300, 1000]),
+            ),
+            tooltip=[*_numbers("low", "high"), "count:Q"],
+        )
+    )
+    counts = (
+        alt.Chart(table.assign(middle=(table.low + table.high) / 2))
+        .mark_text(dy=-7)
+        .encode(x="middle:Q", y="count:Q", text="count:Q")
+    )
     limit = alt.Chart(pd.DataFrame({"x": [mem_threshold]})).mark_rule(strokeDash=[4, 4]).encode(x="x:Q")
     return Figure(
-        "memorization_histogram", chart + counts + limit, table,
+        "memorization_histogram",
+        chart + counts + limit,
+        table,
         "Most digits are not memorized at all, few are memorized in part, and some could not have been classified "
         f"correctly from the others. Dashed: the threshold {mem_threshold:g}.",
-        "Histogram of memorization. A tall bar at zero, low bars between, and slightly higher ones towards one.")
+        "Histogram of memorization. A tall bar at zero, low bars between, and slightly higher ones towards one.",
+    )
 
 
 def memorization_ranked(memorization: pd.DataFrame, mem_threshold: float, shown: int = 100) -> Figure:
@@ -45,14 +60,18 @@ def memorization_ranked(memorization: pd.DataFrame, mem_threshold: float, shown:
     base = alt.Chart(table).encode(x=alt.X("rank:Q", title="rank among the training examples"))
     points = base.mark_point(size=22).encode(
         y=alt.Y("mem:Q", title="memorization (probability)"),
-        tooltip=["index:Q", "label:N", *_numbers("mem", "std_error", "in_accuracy", "out_accuracy")])
+        tooltip=["index:Q", "label:N", *_numbers("mem", "std_error", "in_accuracy", "out_accuracy")],
+    )
     bars = base.mark_rule().encode(y=alt.Y("mem_low:Q", title="memorization (probability)"), y2="mem_high:Q")
     limit = alt.Chart(pd.DataFrame({"y": [mem_threshold]})).mark_rule(strokeDash=[4, 4]).encode(y="y:Q")
     return Figure(
-        "memorization_ranked", bars + points + limit, table,
+        "memorization_ranked",
+        bars + points + limit,
+        table,
         f"The {shown} most memorized digits with two standard errors to each side. Noise does not make the "
         f"curve: few digits could change sides of the dashed threshold {mem_threshold:g}.",
-        "A falling curve of points with short error bars, from one at the left to nearly zero at the right.")
+        "A falling curve of points with short error bars, from one at the left to nearly zero at the right.",
+    )
 
 
 def memorized_digits(memorization: pd.DataFrame, data: Data) -> Figure:
@@ -62,10 +81,13 @@ def memorized_digits(memorization: pd.DataFrame, data: Data) -> Figure:
     x = alt.X("level:O", title="memorization near", axis=alt.Axis(labelAngle=0, orient="top", format=".2f"))
     y = alt.Y("class:N", title="class")
     return Figure(
-        "memorized_digits", _pictures(table, x, y, len(LEVELS), len(data.classes)), table.drop(columns="url"),
+        "memorized_digits",
+        _pictures(table, x, y, len(LEVELS), len(data.classes)),
+        table.drop(columns="url"),
         "Training digits with memorization near 0, 1/4, 1/2, 3/4 and 1, with their estimates; a gap where a class has no "
         "such digit. To the right they become odd, ambiguous or hard to read.",
-        "A grid of small pictures of digits, one row a class. Those at the left are clear, those at the right odd.")
+        "A grid of small pictures of digits, one row a class. Those at the left are clear, those at the right odd.",
+    )
 
 
 def _strip(memorization: pd.DataFrame, data: Data, label: int) -> list[dict]:
@@ -75,8 +97,15 @@ def _strip(memorization: pd.DataFrame, data: Data, label: int) -> list[dict]:
         best = frame.loc[(frame.mem - level).abs().idxmin()]
         if abs(best.mem - level) <= (LEVELS[1] - LEVELS[0]) / 2:
             text = f"{best.mem:.3f} ± {best.std_error:.3f}"
-            rows.append({"class": data.classes[label], "level": level, "index": int(best["index"]), "text": text,
-                         "url": ink(data.x_train[int(best["index"])])})
+            rows.append(
+                {
+                    "class": data.classes[label],
+                    "level": level,
+                    "index": int(best["index"]),
+                    "text": text,
+                    "url": ink(data.x_train[int(best["index"])]),
+                }
+            )
     return rows
 
 
@@ -96,8 +125,12 @@ def removal_curve(curve: pd.DataFrame) -> Figure:
     """Accuracy without all examples above each threshold, and without as many random ones; what remains, underneath."""
     table = _matched(curve)
     x = alt.X("threshold:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(values=TENTHS))
-    color = alt.Color("kind:N", title="removed", legend=alt.Legend(orient="top", symbolOpacity=1),
-                      scale=alt.Scale(domain=["memorized", "random"], range=[VERMILION, BLUE]))
+    color = alt.Color(
+        "kind:N",
+        title="removed",
+        legend=alt.Legend(orient="top", symbolOpacity=1),
+        scale=alt.Scale(domain=["memorized", "random"], range=[VERMILION, BLUE]),
+    )
     base = alt.Chart(table).encode(x=x, color=color)
     tooltip = ["kind:N", "threshold:Q", "removed:Q", *_numbers("accuracy", "std", "std_error")]
     y = alt.Y("low:Q", title="test accuracy", axis=alt.Axis(format=".1%"), scale=alt.Scale(zero=False))
@@ -105,19 +138,35 @@ def removal_curve(curve: pd.DataFrame) -> Figure:
     line = base.mark_line(point=True).encode(y="accuracy:Q", tooltip=tooltip)
     everything = curve[(curve.kind == "random") & (curve.removed == 0)]
     whole = alt.Chart(everything).mark_rule(strokeDash=[4, 4]).encode(y="accuracy:Q")
-    remaining = alt.Chart(table[table.kind == "memorized"]).mark_line(point={"color": GREY}, color=GREY).encode(
-        x=alt.X("threshold:Q", title="memorization threshold: everything at or above it is removed",
-                scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(values=TENTHS)),
-        y=alt.Y("remaining:Q", title="remaining", axis=alt.Axis(format="%", tickCount=3),
-                scale=alt.Scale(domain=[table.remaining.min(), 1], nice=True)),
-        tooltip=["threshold:Q", "removed:Q", alt.Tooltip("remaining:Q", format=".1%")])
+    remaining = (
+        alt.Chart(table[table.kind == "memorized"])
+        .mark_line(point={"color": GREY}, color=GREY)
+        .encode(
+            x=alt.X(
+                "threshold:Q",
+                title="memorization threshold: everything at or above it is removed",
+                scale=alt.Scale(domain=[0, 1]),
+                axis=alt.Axis(values=TENTHS),
+            ),
+            y=alt.Y(
+                "remaining:Q",
+                title="remaining",
+                axis=alt.Axis(format="%", tickCount=3),
+                scale=alt.Scale(domain=[table.remaining.min(), 1], nice=True),
+            ),
+            tooltip=["threshold:Q", "removed:Q", alt.Tooltip("remaining:Q", format=".1%")],
+        )
+    )
     chart = alt.vconcat((band + whole + line).properties(height=260), remaining.properties(height=80))
     return Figure(
-        "removal_curve", chart, table.drop(columns=["low", "high"]),
+        "removal_curve",
+        chart,
+        table.drop(columns=["low", "high"]),
         "Accuracy of fresh models after removing all examples at or above a threshold (memorized), or as many random ones. "
         "Bands: one standard deviation over models. Dashed: nothing removed. Below: share of the training set that remains.",
         "Two curves of test accuracy against the threshold. The one without memorized examples falls to the left, the one "
-        "without random examples stays nearly flat.")
+        "without random examples stays nearly flat.",
+    )
 
 
 def _matched(curve: pd.DataFrame) -> pd.DataFrame:
@@ -130,51 +179,81 @@ def _matched(curve: pd.DataFrame) -> pd.DataFrame:
 
 def worth_in_random_examples(curve: pd.DataFrame, influencers: dict) -> Figure:
     """Drop in accuracy against the number of removed examples: memorized, random, and the influencers as one point."""
-    point = {"kind": "influencers", "removed": influencers["count"], "drop": influencers["drop"]["value"],
-             "drop_std_error": influencers["drop"]["std_error"]}
+    point = {
+        "kind": "influencers",
+        "removed": influencers["count"],
+        "drop": influencers["drop"]["value"],
+        "drop_std_error": influencers["drop"]["std_error"],
+    }
     columns = ["kind", "threshold", "removed", "drop", "drop_std_error"]
     table = _with_bars(pd.concat([curve[columns], pd.DataFrame([point])], ignore_index=True), "drop", "drop_std_error")
     scale = alt.Scale(domain=["memorized", "influencers", "random"], range=[VERMILION, ORANGE, BLUE])
     base = alt.Chart(table).encode(
         x=alt.X("removed:Q", title="training examples removed (count, square-root axis)", scale=alt.Scale(type="sqrt")),
-        color=alt.Color("kind:N", title="removed", scale=scale))
+        color=alt.Color("kind:N", title="removed", scale=scale),
+    )
     y = alt.Y("drop:Q", title=LOSS, axis=POINTS)
     lines = base.mark_line().encode(y=y)
     points = base.mark_point(size=50).encode(y=y, tooltip=["kind:N", "removed:Q", *_numbers("drop", "drop_std_error")])
     bars = base.mark_rule().encode(y=alt.Y("drop_low:Q", title=LOSS), y2="drop_high:Q")
     level = alt.Chart(pd.DataFrame([point])).mark_rule(strokeDash=[4, 4]).encode(y="drop:Q")
     return Figure(
-        "worth_in_random_examples", level + bars + lines + points, table,
+        "worth_in_random_examples",
+        level + bars + lines + points,
+        table,
         "Loss of accuracy against the number of removed examples. Where the dashed line, the loss without the influencers, "
         "meets the random curve stands the number of random examples that are worth as much.",
-        "A steep curve for memorized examples, a point for influencers near it, and a slowly rising curve for random ones.")
+        "A steep curve for memorized examples, a point for influencers near it, and a slowly rising curve for random ones.",
+    )
 
 
 def influence_histogram(pairs: pd.DataFrame, null: pd.DataFrame, infl_threshold: float, floor: float) -> Figure:
     """Size of influence among pairs of one class with a memorized example: positive, negative, and under the null."""
     edges = np.arange(round(floor / 0.05), 21) * 0.05
-    sides = {"positive": pairs.infl[pairs.infl > 0], "negative, mirrored": -pairs.infl[pairs.infl < 0],
-             "either sign, rows permuted": null.infl.abs()}
+    sides = {
+        "positive": pairs.infl[pairs.infl > 0],
+        "negative, mirrored": -pairs.infl[pairs.infl < 0],
+        "either sign, rows permuted": null.infl.abs(),
+    }
     table = pd.concat([_bins(values, edges).assign(side=side) for side, values in sides.items()], ignore_index=True)
-    panels = [_influence_panel(table[table.side == side], side, colour, table["count"].max(), infl_threshold)
-              for side, colour in zip(sides, (BLUE, ORANGE, GREY))]
+    panels = [
+        _influence_panel(table[table.side == side], side, colour, table["count"].max(), infl_threshold)
+        for side, colour in zip(sides, (BLUE, ORANGE, GREY))
+    ]
     return Figure(
-        "influence_histogram", alt.vconcat(*panels, spacing=8).resolve_scale(x="shared"), table,
+        "influence_histogram",
+        alt.vconcat(*panels, spacing=8).resolve_scale(x="shared"),
+        table,
         f"Influence of memorized examples on tests of their class, from {floor:g} up. Pairs right of the dashed line in "
         "the first panel are selected. Chance would fill the other two as much.",
         "Three histograms below one another. The first has a long right tail, the second ends early, the third is empty or "
-        "nearly so.")
+        "nearly so.",
+    )
 
 
 def _influence_panel(table: pd.DataFrame, title: str, colour: str, highest: int, infl_threshold: float):
     ticks = [tick for tick in (0, 1, 3, 10, 30, 100, 300, 1000) if tick <= highest]
-    bars = alt.Chart(table).mark_bar(color=colour).encode(
-        x=alt.X("low:Q", bin="binned", title="size of influence (probability)", scale=alt.Scale(domain=[0, 1]),
-                axis=alt.Axis(values=TENTHS)),
-        x2="high:Q",
-        y=alt.Y("count:Q", title="pairs (log)", scale=alt.Scale(type="symlog", domain=[0, max(highest, 1)]),
-                axis=alt.Axis(values=ticks)),
-        tooltip=["side:N", *_numbers("low", "high"), "count:Q"])
+    bars = (
+        alt.Chart(table)
+        .mark_bar(color=colour)
+        .encode(
+            x=alt.X(
+                "low:Q",
+                bin="binned",
+                title="size of influence (probability)",
+                scale=alt.Scale(domain=[0, 1]),
+                axis=alt.Axis(values=TENTHS),
+            ),
+            x2="high:Q",
+            y=alt.Y(
+                "count:Q",
+                title="pairs (log)",
+                scale=alt.Scale(type="symlog", domain=[0, max(highest, 1)]),
+                axis=alt.Axis(values=ticks),
+            ),
+            tooltip=["side:N", *_numbers("low", "high"), "count:Q"],
+        )
+    )
     limit = alt.Chart(pd.DataFrame({"x": [infl_threshold]})).mark_rule(strokeDash=[4, 4]).encode(x="x:Q")
     return (bars + limit).properties(height=110, title=title)
 
@@ -187,17 +266,22 @@ def removal_of_influencers(groups: pd.DataFrame) -> Figure:
     base = alt.Chart(table).encode(
         y=alt.Y("arm:N", title="removed (count)", sort=None, axis=alt.Axis(labelLimit=220)),
         yOffset=alt.YOffset("tests:N", sort=list(PARTS.values())),
-        color=alt.Color("tests:N", title="accuracy on", sort=list(PARTS.values()),
-                        scale=alt.Scale(range=[VERMILION, BLUE, GREY])))
+        color=alt.Color(
+            "tests:N", title="accuracy on", sort=list(PARTS.values()), scale=alt.Scale(range=[VERMILION, BLUE, GREY])
+        ),
+    )
     x = alt.X("drop:Q", title=LOSS, axis=POINTS)
     tooltip = ["arm:N", "tests:N", *_numbers("accuracy", "drop", "drop_std_error")]
     points = base.mark_point(size=50).encode(x=x, tooltip=tooltip)
     bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("drop_low:Q", title=LOSS), x2="drop_high:Q")
     zero = alt.Chart(pd.DataFrame({"x": [0]})).mark_rule(strokeDash=[4, 4]).encode(x="x:Q")
     return Figure(
-        "removal_of_influencers", (zero + bars + points).properties(height=alt.Step(18), width=WIDTH - 140), table,
+        "removal_of_influencers",
+        (zero + bars + points).properties(height=alt.Step(18), width=WIDTH - 140),
+        table,
         "What fresh models lose without the influencers, without other memorized examples, and without as many random ones.",
-        "Dots with error bars, a group for each removed set. Those for the influencers and tests in a pair lie far right.")
+        "Dots with error bars, a group for each removed set. Those for the influencers and tests in a pair lie far right.",
+    )
 
 
 def predicted_loss(removal_tests: pd.DataFrame, chosen: pd.DataFrame) -> Figure:
@@ -208,16 +292,21 @@ def predicted_loss(removal_tests: pd.DataFrame, chosen: pd.DataFrame) -> Figure:
     base = alt.Chart(table).encode(x=x)
     y = alt.Y("drop:Q", title="loss of accuracy measured", scale=alt.Scale(domain=[-0.1, 1]))
     points = base.mark_point(size=50).encode(
-        y=y, color=alt.Color("size:N", title="influencers"),
-        tooltip=["test:Q", *_numbers("sum", "drop", "std_error", "with_all", "without")])
+        y=y,
+        color=alt.Color("size:N", title="influencers"),
+        tooltip=["test:Q", *_numbers("sum", "drop", "std_error", "with_all", "without")],
+    )
     bars = base.mark_rule().encode(y=alt.Y("drop_low:Q", title="loss of accuracy measured"), y2="drop_high:Q")
     ends = pd.DataFrame({"sum": [0, 1], "drop": [0, 1]})
     line = alt.Chart(ends).mark_line(color=GREY, strokeDash=[4, 4], strokeWidth=1).encode(x="sum:Q", y="drop:Q")
     return Figure(
-        "predicted_loss", (line + bars + points).properties(width=380, height=380), table,
+        "predicted_loss",
+        (line + bars + points).properties(width=380, height=380),
+        table,
         "Each test in a pair: the influences that were estimated in subsets, added up, against what fresh models trained on "
         "the whole set lose when the influencers are gone. Dashed: equality.",
-        "Scatter plot of measured loss against predicted loss around the diagonal.")
+        "Scatter plot of measured loss against predicted loss around the diagonal.",
+    )
 
 
 def pair_gallery(chosen: pd.DataFrame, data: Data, count: int, seed: int, beside: int = 3) -> Figure:
@@ -231,10 +320,13 @@ def pair_gallery(chosen: pd.DataFrame, data: Data, count: int, seed: int, beside
     x = alt.X("column:N", title=None, sort=columns, axis=alt.Axis(labelAngle=0, orient="top", labelLimit=CELL))
     y = alt.Y("test:N", title="test example", sort=None)
     return Figure(
-        "pair_gallery", _pictures(table, x, y, len(columns), len(tests)), table.drop(columns="url"),
+        "pair_gallery",
+        _pictures(table, x, y, len(columns), len(tests)),
+        table.drop(columns="url"),
         "Tests in pairs, from the strongest influence to the weakest selected: the test digit, its influencers with their "
         "influence and, in brackets, memorization, and random training digits of the same class.",
-        "Rows of small digit pictures. In each row the second picture resembles the first more than the others do.")
+        "Rows of small digit pictures. In each row the second picture resembles the first more than the others do.",
+    )
 
 
 def _gallery_row(chosen: pd.DataFrame, data: Data, test: int, beside: int, rng: np.random.Generator) -> list[dict]:
@@ -264,17 +356,26 @@ def file_positions(positions: pd.DataFrame) -> Figure:
     ``positions`` has columns kind (pair or random), train, test (places in the file) and label.
     """
     limits = alt.Scale(domain=[0, 1800])
-    chart = alt.Chart(positions).mark_point(filled=True).encode(
-        x=alt.X("train:Q", title="place of the training picture in the file", scale=limits),
-        y=alt.Y("test:Q", title="place of the test picture", scale=limits),
-        color=alt.Color("kind:N", title=None, scale=alt.Scale(domain=["pair", "random"], range=[VERMILION, "#c8c8c8"])),
-        size=alt.Size("kind:N", legend=None, scale=alt.Scale(domain=["pair", "random"], range=[60, 12])),
-        order=alt.Order("kind:N", sort="descending"), tooltip=["kind:N", "train:Q", "test:Q", "label:N"])
+    chart = (
+        alt.Chart(positions)
+        .mark_point(filled=True)
+        .encode(
+            x=alt.X("train:Q", title="place of the training picture in the file", scale=limits),
+            y=alt.Y("test:Q", title="place of the test picture", scale=limits),
+            color=alt.Color("kind:N", title=None, scale=alt.Scale(domain=["pair", "random"], range=[VERMILION, "#c8c8c8"])),
+            size=alt.Size("kind:N", legend=None, scale=alt.Scale(domain=["pair", "random"], range=[60, 12])),
+            order=alt.Order("kind:N", sort="descending"),
+            tooltip=["kind:N", "train:Q", "test:Q", "label:N"],
+        )
+    )
     return Figure(
-        "file_positions", chart.properties(width=380, height=380), positions,
+        "file_positions",
+        chart.properties(width=380, height=380),
+        positions,
         "Where the pictures of high-influence pairs stand in the file of digits, against random pictures of the same class. "
         "Near the diagonal both were probably written by the same hand.",
-        "Scatter plot: grey dots spread evenly in vertical stripes, many coloured dots lie on the diagonal.")
+        "Scatter plot: grey dots spread evenly in vertical stripes, many coloured dots lie on the diagonal.",
+    )
 
 
 def nearest_neighbour_check(exact: np.ndarray, estimated: pd.DataFrame, networks: pd.DataFrame) -> Figure:
@@ -290,10 +391,13 @@ def nearest_neighbour_check(exact: np.ndarray, estimated: pd.DataFrame, networks
     right = base.mark_point(size=14, color=VERMILION).encode(y=alt.Y("networks:Q", title="networks, estimated", scale=unit))
     size = {"width": 270, "height": 270}
     return Figure(
-        "nearest_neighbour_check", (left.properties(**size) | right.properties(**size)), table,
+        "nearest_neighbour_check",
+        (left.properties(**size) | right.properties(**size)),
+        table,
         "Memorization by the nearest-neighbour rule. Left: the same estimator against the closed form. Right: what networks "
         "memorize, against what the nearest-neighbour rule must.",
-        "Two scatter plots. Left: points on the diagonal. Right: a loose positive relation.")
+        "Two scatter plots. Left: points on the diagonal. Right: a loose positive relation.",
+    )
 
 
 def _bins(values: pd.Series, edges: np.ndarray) -> pd.DataFrame:

@@ -30,11 +30,14 @@ def hand_points(train: Sequence[Point], test: Sequence[Point], exact: pd.DataFra
     base = alt.Chart(table).encode(x=x, y=y)
     marks = base.mark_point(size=170, filled=True, opacity=1).encode(
         shape=alt.Shape("label:N", title="label", scale=alt.Scale(domain=labels, range=labels)),
-        color=alt.Color("label:N", title="label", scale=alt.Scale(domain=labels, range=[BLUE, ORANGE])))
+        color=alt.Color("label:N", title="label", scale=alt.Scale(domain=labels, range=[BLUE, ORANGE])),
+    )
     names = base.mark_text(dy=-17, fontSize=14, fontStyle="italic").encode(text="name:N")
     chart = (_arrows(train, test, exact, x, y) + marks + names).properties(height=170, width=WIDTH - 60)
     return Figure(
-        "hand_points", chart, table,
+        "hand_points",
+        chart,
+        table,
         "Six training points and four new ones; the learner gives a new point the label of the nearest training point. "
         "Lines join a training point to the new points on which it has influence: solid for good, dashed for bad.",
         "Two rows of points on a line: three circles at the left, two squares in the middle, one circle at the right. From "
@@ -44,9 +47,13 @@ def hand_points(train: Sequence[Point], test: Sequence[Point], exact: pd.DataFra
 
 def _arrows(train, test, exact: pd.DataFrame, x: alt.X, y: alt.Y) -> alt.Chart:
     positions = {point.name: point.position for point in (*train, *test)}
-    rows = [{"position": positions[name], "row": row, "pair": f"{i} {j}", "kind": "good" if value > 0 else "bad"}
-            for i, line in exact.drop(columns="mem").iterrows() for j, value in line.items() if value
-            for name, row in zip((i, j), ROWS)]
+    rows = [
+        {"position": positions[name], "row": row, "pair": f"{i} {j}", "kind": "good" if value > 0 else "bad"}
+        for i, line in exact.drop(columns="mem").iterrows()
+        for j, value in line.items()
+        if value
+        for name, row in zip((i, j), ROWS)
+    ]
     dash = alt.StrokeDash("kind:N", legend=None, scale=alt.Scale(domain=["good", "bad"], range=[[1, 0], [6, 4]]))
     return alt.Chart(pd.DataFrame(rows)).mark_line(color=GREY).encode(x=x, y=y, detail="pair:N", strokeDash=dash)
 
@@ -58,14 +65,17 @@ def hand_influence(tables: dict[str, pd.DataFrame]) -> Figure:
     columns = ["mem", *sorted(set(table.column) - {"mem"})]
     base = alt.Chart(table).encode(
         x=alt.X("column:N", title=None, sort=columns, axis=alt.Axis(orient="top", labelAngle=0, domain=False, ticks=False)),
-        y=alt.Y("train:N", title="training point", axis=alt.Axis(domain=False, ticks=False)))
+        y=alt.Y("train:N", title="training point", axis=alt.Axis(domain=False, ticks=False)),
+    )
     cells = base.mark_rect(stroke="#dddddd").encode(color=alt.Color("value:Q", scale=DIVERGING, legend=None))
     dark = alt.condition("abs(datum.value) > 0.7", alt.value("white"), alt.value("black"))
     words = base.mark_text(fontSize=13).encode(text="fraction:N", color=dark)
     size = {"width": (WIDTH - 80) // len(tables), "height": 190}
     chart = (cells + words).properties(**size).facet(column=alt.Column("measure:N", title=None, sort=list(tables)))
     return Figure(
-        "hand_influence", chart, table,
+        "hand_influence",
+        chart,
+        table,
         "Memorization (first column) and influence on the new points p to s, exactly, with the whole training set and with "
         "random subsets of it.",
         "Tables of fractions with coloured cells. With the whole training set only the row of f differs from zero; with "
@@ -88,15 +98,22 @@ def convergence(estimates: Estimates, exact: pd.DataFrame, shown: Sequence[tuple
     table = table.assign(low=table.estimate - 2 * table.std_error, high=table.estimate + 2 * table.std_error)
     names = list(dict.fromkeys(table.quantity))
     base = alt.Chart(table).encode(
-        x=alt.X("t:Q", title="number of random subsets (logarithmic axis)", scale=alt.Scale(type="log"),
-                axis=alt.Axis(values=list(steps))),
-        color=alt.Color("quantity:N", title=None, scale=alt.Scale(domain=names, range=[BLUE, VERMILION, GREEN, PURPLE])))
+        x=alt.X(
+            "t:Q",
+            title="number of random subsets (logarithmic axis)",
+            scale=alt.Scale(type="log"),
+            axis=alt.Axis(values=list(steps)),
+        ),
+        color=alt.Color("quantity:N", title=None, scale=alt.Scale(domain=names, range=[BLUE, VERMILION, GREEN, PURPLE])),
+    )
     lines = base.mark_line(strokeWidth=1).encode(y=alt.Y("estimate:Q", title="estimate"))
     bars = base.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q")
     points = base.mark_point(size=45).encode(y="estimate:Q", tooltip=["quantity:N", "t:Q", "estimate:Q", "std_error:Q"])
     truth = alt.Chart(table).mark_rule(strokeDash=[5, 4]).encode(y="exact:Q", color=alt.Color("quantity:N"))
     return Figure(
-        "convergence", truth + lines + bars + points, table,
+        "convergence",
+        truth + lines + bars + points,
+        table,
         "Estimates from random subsets approach the exact values (dashed) as subsets are added.",
         "Lines with error bars that shrink from left to right and settle on the dashed lines.",
     )
@@ -117,11 +134,19 @@ def population_sizes(data: Data) -> Figure:
     sizes = np.sort(np.bincount(data.groups_train))[::-1]
     table = pd.DataFrame({"rank": np.arange(1, len(sizes) + 1), "examples": sizes})[sizes > 0]
     axis = {"scale": alt.Scale(type="log"), "axis": alt.Axis(values=TICKS)}
-    chart = alt.Chart(table).mark_point(size=22, color=BLUE).encode(
-        x=alt.X("rank:Q", title="rank of the sub-population (logarithmic axis)", **axis),
-        y=alt.Y("examples:Q", title="its training examples (logarithmic axis)", **axis), tooltip=["rank", "examples"])
+    chart = (
+        alt.Chart(table)
+        .mark_point(size=22, color=BLUE)
+        .encode(
+            x=alt.X("rank:Q", title="rank of the sub-population (logarithmic axis)", **axis),
+            y=alt.Y("examples:Q", title="its training examples (logarithmic axis)", **axis),
+            tooltip=["rank", "examples"],
+        )
+    )
     return Figure(
-        "population_sizes", chart, table,
+        "population_sizes",
+        chart,
+        table,
         "A long tail: a few sub-populations have dozens of training examples, a great many have one or two.",
         "Points that fall along a roughly straight line on logarithmic axes and end in long steps at two and at one.",
     )
@@ -133,14 +158,20 @@ def memorization_by_size(memorization: pd.DataFrame, data: Data, threshold: floa
     table = pd.DataFrame({"example": memorization["index"], "size": sizes, "mem": memorization.mem})
     spread = np.exp(0.22 * ((table.example * 0.618034) % 1 - 0.5))  # neighbours on the page, not on top of each other
     means = table.groupby("size", as_index=False).mem.mean()
-    x = alt.X("size:Q", title="training examples in its sub-population (logarithmic axis)", axis=alt.Axis(values=TICKS),
-              scale=alt.Scale(type="log", domain=[0.8, 1.2 * int(sizes.max())], nice=False))
+    x = alt.X(
+        "size:Q",
+        title="training examples in its sub-population (logarithmic axis)",
+        axis=alt.Axis(values=TICKS),
+        scale=alt.Scale(type="log", domain=[0.8, 1.2 * int(sizes.max())], nice=False),
+    )
     y = alt.Y("mem:Q", title="memorization", scale=alt.Scale(domain=[-0.1, 1]))
     dots = alt.Chart(table.assign(size=sizes * spread)).mark_point(size=14, opacity=0.45, color=BLUE).encode(x=x, y=y)
     line = alt.Chart(means).mark_line(color=VERMILION, point={"color": VERMILION, "size": 35}).encode(x=x, y=y)
     rule = alt.Chart(pd.DataFrame({"mem": [threshold]})).mark_rule(color=BLACK, strokeDash=[4, 4]).encode(y=y)
     return Figure(
-        "memorization_by_size", dots + rule + line, table,
+        "memorization_by_size",
+        dots + rule + line,
+        table,
         "From memorization to learning: each dot is a training example, placed by the number of training examples of its "
         "kind (spread sideways a little). Line: mean for each number. Dashed: the threshold above which we say memorized.",
         "A cloud of points that lies high for sub-populations of one example, falls through all values for two to five, and "

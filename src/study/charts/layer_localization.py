@@ -16,42 +16,56 @@ SIDE, CELL = 44, 92  # of a drawn digit, and of the cell it stands in
 
 def accuracies(summary: dict) -> Figure:
     """Test accuracy of full networks and of heads, for every kind of representation, with the spread between them."""
-    table = pd.DataFrame([
-        _accuracy("full networks, subsets", summary["full"], FULL),
-        _accuracy("full networks, all data", summary["all_data"], FULL),
-        _accuracy("features of all data, one body", summary["linear"], FROZEN),
-        _accuracy("features of all data, several bodies", summary["several"], FROZEN),
-        _accuracy("features of a random half", summary["half"], FROZEN),
-        _accuracy("untrained features", summary["untrained"], FROZEN),
-    ])
+    table = pd.DataFrame(
+        [
+            _accuracy("full networks, subsets", summary["full"], FULL),
+            _accuracy("full networks, all data", summary["all_data"], FULL),
+            _accuracy("features of all data, one body", summary["linear"], FROZEN),
+            _accuracy("features of all data, several bodies", summary["several"], FROZEN),
+            _accuracy("features of a random half", summary["half"], FROZEN),
+            _accuracy("untrained features", summary["untrained"], FROZEN),
+        ]
+    )
     table = _with_bars(table, "accuracy")
     base = alt.Chart(table).encode(
         y=alt.Y("model:N", title=None, sort=None, axis=alt.Axis(labelLimit=260)),
-        color=alt.Color("kind:N", title=None, scale=alt.Scale(domain=[FULL, FROZEN], range=[VERMILION, BLUE])))
+        color=alt.Color("kind:N", title=None, scale=alt.Scale(domain=[FULL, FROZEN], range=[VERMILION, BLUE])),
+    )
     scale = alt.Scale(zero=False)
     points = base.mark_point(size=60).encode(
         x=alt.X("accuracy:Q", title="test accuracy", axis=alt.Axis(format=".0%"), scale=scale),
-        tooltip=["model:N", *_numbers("accuracy", "std_error")])
+        tooltip=["model:N", *_numbers("accuracy", "std_error")],
+    )
     bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="test accuracy", scale=scale), x2="high:Q")
     return Figure(
-        "accuracies", (bars + points).properties(width=WIDTH - 240, height=alt.Step(28)), table,
+        "accuracies",
+        (bars + points).properties(width=WIDTH - 240, height=alt.Step(28)),
+        table,
         "Test accuracy of full networks, and of linear heads trained on subsets over frozen features.",
-        "Dots with error bars on one axis, full networks and heads in two colours.")
+        "Dots with error bars on one axis, full networks and heads in two colours.",
+    )
 
 
 def _accuracy(model: str, side: dict, kind: str) -> dict:
-    return {"model": model, "kind": kind, "accuracy": side["test_accuracy"]["value"],
-            "std_error": side["test_accuracy"]["std_error"]}
+    return {
+        "model": model,
+        "kind": kind,
+        "accuracy": side["test_accuracy"]["value"],
+        "std_error": side["test_accuracy"]["std_error"],
+    }
 
 
 def memorized_above(examples: pd.DataFrame, mem_threshold: float) -> Figure:
     """How many examples have memorization of at least tau, as a function of tau, for full networks and heads."""
     table, lines = _counts_above(examples, {"full": (FULL, VERMILION), "linear": (FROZEN, BLUE)}, mem_threshold)
     return Figure(
-        "memorized_above", lines, table,
+        "memorized_above",
+        lines,
+        table,
         "Training examples with memorization of at least a threshold, on the same subsets. Only the last layer of the heads "
         f"was trained on a subset. Dashed: {mem_threshold:g}.",
-        "Two falling step curves; the one for heads lies far below the one for full networks.")
+        "Two falling step curves; the one for heads lies far below the one for full networks.",
+    )
 
 
 def _counts_above(examples: pd.DataFrame, columns: dict[str, tuple[str, str]], mem_threshold: float):
@@ -61,13 +75,27 @@ def _counts_above(examples: pd.DataFrame, columns: dict[str, tuple[str, str]], m
     parts = [pd.DataFrame({"threshold": grid, "models": name, "examples": count}) for name, count in counts.items()]
     table = pd.concat(parts, ignore_index=True)
     names, colours = zip(*columns.values())
-    lines = alt.Chart(table).mark_line(interpolate="step-after").encode(
-        x=alt.X("threshold:Q", title="memorization threshold"),
-        y=alt.Y("examples:Q", title="examples at or above it (logarithmic)", scale=alt.Scale(type="symlog"),
-                axis=alt.Axis(values=[0, 1, 3, 10, 30, 100, 300, 1000])),
-        color=alt.Color("models:N", title=None, sort=None, scale=alt.Scale(domain=list(names), range=list(colours)),
-                        legend=alt.Legend(orient="top", columns=2)),
-        tooltip=["models:N", "threshold:Q", "examples:Q"])
+    lines = (
+        alt.Chart(table)
+        .mark_line(interpolate="step-after")
+        .encode(
+            x=alt.X("threshold:Q", title="memorization threshold"),
+            y=alt.Y(
+                "examples:Q",
+                title="examples at or above it (logarithmic)",
+                scale=alt.Scale(type="symlog"),
+                axis=alt.Axis(values=[0, 1, 3, 10, 30, 100, 300, 1000]),
+            ),
+            color=alt.Color(
+                "models:N",
+                title=None,
+                sort=None,
+                scale=alt.Scale(domain=list(names), range=list(colours)),
+                legend=alt.Legend(orient="top", columns=2),
+            ),
+            tooltip=["models:N", "threshold:Q", "examples:Q"],
+        )
+    )
     limit = alt.Chart(pd.DataFrame({"x": [mem_threshold]})).mark_rule(strokeDash=[4, 4]).encode(x="x:Q")
     return table, lines + limit
 
@@ -76,19 +104,28 @@ def full_against_heads(examples: pd.DataFrame, mem_threshold: float) -> Figure:
     """Memorization of each example by heads against that by full networks."""
     table = examples[["index", "label", "full", "full_std_error", "linear", "linear_std_error"]].dropna()
     unit = alt.Scale(domain=[-0.05, 1.05], nice=False)
-    points = alt.Chart(table).mark_point(size=26).encode(
-        x=alt.X("full:Q", title="memorization by full networks", scale=unit),
-        y=alt.Y("linear:Q", title="memorization by heads", scale=unit),
-        tooltip=["index:Q", "label:N", *_numbers("full", "full_std_error", "linear", "linear_std_error")])
+    points = (
+        alt.Chart(table)
+        .mark_point(size=26)
+        .encode(
+            x=alt.X("full:Q", title="memorization by full networks", scale=unit),
+            y=alt.Y("linear:Q", title="memorization by heads", scale=unit),
+            tooltip=["index:Q", "label:N", *_numbers("full", "full_std_error", "linear", "linear_std_error")],
+        )
+    )
     ends = pd.DataFrame({"full": [0, 1], "linear": [0, 1]})
     line = alt.Chart(ends).mark_line(color=GREY, strokeDash=[4, 4], strokeWidth=1).encode(x="full:Q", y="linear:Q")
     at = pd.DataFrame({"x": [mem_threshold]})
-    limits = (alt.Chart(at).mark_rule(strokeDash=[2, 4]).encode(x="x:Q")
-              + alt.Chart(at).mark_rule(strokeDash=[2, 4]).encode(y="x:Q"))
+    limits = alt.Chart(at).mark_rule(strokeDash=[2, 4]).encode(x="x:Q") + alt.Chart(at).mark_rule(strokeDash=[2, 4]).encode(
+        y="x:Q"
+    )
     return Figure(
-        "full_against_heads", (limits + line + points).properties(width=380, height=380), table,
+        "full_against_heads",
+        (limits + line + points).properties(width=380, height=380),
+        table,
         "Each training example once. On the dashed diagonal heads would memorize as much as full networks.",
-        "Scatter plot. Nearly all points lie on the horizontal axis, far below the diagonal.")
+        "Scatter plot. Nearly all points lie on the horizontal axis, far below the diagonal.",
+    )
 
 
 def still_memorized(examples: pd.DataFrame, data: Data, count: int) -> Figure:
@@ -105,9 +142,12 @@ def still_memorized(examples: pd.DataFrame, data: Data, count: int) -> Figure:
     named = base.transform_calculate(name="'class ' + datum.class")
     classes = named.mark_text(fontSize=10.5).encode(y=alt.value(SIDE + 28), text="name:N")
     return Figure(
-        "still_memorized", (drawn + texts + classes).properties(width=count * CELL, height=CELL), table.drop(columns="url"),
+        "still_memorized",
+        (drawn + texts + classes).properties(width=count * CELL, height=CELL),
+        table.drop(columns="url"),
         "The training digits that heads memorize most; in brackets their memorization by full networks.",
-        "A row of small digit pictures with numbers underneath.")
+        "A row of small digit pictures with numbers underneath.",
+    )
 
 
 PARTS = {
@@ -126,16 +166,21 @@ def seen_and_unseen(runs: pd.DataFrame) -> Figure:
     names, colours = zip(*PARTS.values())
     base = alt.Chart(table).encode(
         y=alt.Y("models:N", title=None, sort=list(names), axis=alt.Axis(labelLimit=280)),
-        color=alt.Color("models:N", legend=None, scale=alt.Scale(domain=list(names), range=list(colours))))
+        color=alt.Color("models:N", legend=None, scale=alt.Scale(domain=list(names), range=list(colours))),
+    )
     x = alt.X("mean_memorization:Q", title="mean memorization", scale=alt.Scale(zero=True))
     dots = base.mark_point(size=30, opacity=0.6).encode(
-        x=x, tooltip=["models:N", "run:Q", *_numbers("mean_memorization", "memorized_share", "in_accuracy")])
+        x=x, tooltip=["models:N", "run:Q", *_numbers("mean_memorization", "memorized_share", "in_accuracy")]
+    )
     means = base.mark_tick(thickness=3, size=20).encode(x="mean(mean_memorization):Q")
     return Figure(
-        "seen_and_unseen", (dots + means).properties(width=WIDTH - 240, height=alt.Step(40)), table,
+        "seen_and_unseen",
+        (dots + means).properties(width=WIDTH - 240, height=alt.Step(40)),
+        table,
         "Mean memorization by heads on frozen features, by whether the features had been trained on the examples. One dot a "
         "representation (for full networks: a block of as many trials); the tick is their mean.",
-        "Rows of dots. Heads on examples that their features had seen lie near zero, the others lie near full networks.")
+        "Rows of dots. Heads on examples that their features had seen lie near zero, the others lie near full networks.",
+    )
 
 
 def seen_curve(examples: pd.DataFrame, mem_threshold: float) -> Figure:
@@ -143,10 +188,13 @@ def seen_curve(examples: pd.DataFrame, mem_threshold: float) -> Figure:
     columns = {"full": ("full", "unseen"), "unseen": ("half", "unseen"), "seen": ("half", "seen"), "all": ("all", "seen")}
     table, lines = _counts_above(examples, {column: PARTS[key] for column, key in columns.items()}, mem_threshold)
     return Figure(
-        "seen_curve", lines, table,
+        "seen_curve",
+        lines,
+        table,
         "The same count, with memorization by heads averaged over representations that had, or had not, seen the example. "
         f"Dashed: {mem_threshold:g}.",
-        "Four falling step curves. Those for full networks and unseen examples are close, the two others lie far below.")
+        "Four falling step curves. Those for full networks and unseen examples are close, the two others lie far below.",
+    )
 
 
 def _with_bars(table: pd.DataFrame, value: str) -> pd.DataFrame:

@@ -27,18 +27,33 @@ def label_examples(given: Task, count: int) -> Figure:
     """The first ``count`` fitted digits of a task, each with its true label and the one it gets at every level."""
     chosen = np.flatnonzero(given.member)[:count]
     rows = [("true label", given.data.y_train), ("random label", given.labels[-1])]
-    table = pd.concat([pd.DataFrame({"example": chosen, "place": range(count), "row": row, "label": labels[chosen]})
-                       for row, labels in rows])
+    table = pd.concat(
+        [
+            pd.DataFrame({"example": chosen, "place": range(count), "row": row, "label": labels[chosen]})
+            for row, labels in rows
+        ]
+    )
     drawn = pd.DataFrame({"place": range(count), "url": [picture(1 - x, zoom=6) for x in given.data.x_train[chosen]]})
     x = alt.X("place:O", title=None, axis=None)
     images = alt.Chart(drawn).mark_image(width=44, height=44).encode(x=x, y=alt.value(26), url="url:N")
     images = images.properties(width=WIDTH, height=52)
-    labels = alt.Chart(table).mark_text(fontSize=15).encode(
-        x=x, y=alt.Y("row:N", title=None, sort=None, axis=alt.Axis(domain=False, ticks=False)), text="label:N",
-        color=alt.Color("row:N", legend=None, scale=alt.Scale(domain=[name for name, _ in rows], range=[BLUE, VERMILION])),
-    ).properties(width=WIDTH, height=60)
+    labels = (
+        alt.Chart(table)
+        .mark_text(fontSize=15)
+        .encode(
+            x=x,
+            y=alt.Y("row:N", title=None, sort=None, axis=alt.Axis(domain=False, ticks=False)),
+            text="label:N",
+            color=alt.Color(
+                "row:N", legend=None, scale=alt.Scale(domain=[name for name, _ in rows], range=[BLUE, VERMILION])
+            ),
+        )
+        .properties(width=WIDTH, height=60)
+    )
     return Figure(
-        "label_examples", alt.vconcat(images, labels, spacing=4), table,
+        "label_examples",
+        alt.vconcat(images, labels, spacing=4),
+        table,
         "Digits of 8 × 8 pixels from one training set, with their true labels and with labels drawn at random. The network "
         "is asked to reproduce the second row as it would the first.",
         "A row of small handwritten digits; under each its true label and a random one, which mostly differ.",
@@ -48,16 +63,25 @@ def label_examples(given: Task, count: int) -> Figure:
 def accuracy_by_corruption(accuracy: pd.DataFrame) -> Figure:
     """Training and test accuracy of the longest training against the share of wrong labels, with the linear control."""
     rows = _longest(accuracy[accuracy.pixels == "true"])
-    parts = [_means(rows[rows.model == model], measure, ["corruption"]).assign(line=name)
-             for (model, measure), name in LINES.items()]
+    parts = [
+        _means(rows[rows.model == model], measure, ["corruption"]).assign(line=name)
+        for (model, measure), name in LINES.items()
+    ]
     wrong = rows.groupby("corruption").wrong_rate.mean().rename("wrong").reset_index()
     table = pd.concat(parts).merge(wrong, on="corruption")
     base = alt.Chart(table).encode(
         x=alt.X("wrong:Q", title="share of wrong labels in the training set", axis=PERCENT, scale=alt.Scale(domain=[0, 1])),
-        color=alt.Color("line:N", title=None, scale=alt.Scale(domain=list(LINES.values()), range=[BLUE, ORANGE, VERMILION]),
-                        legend=alt.Legend(orient="bottom", columns=2)))
+        color=alt.Color(
+            "line:N",
+            title=None,
+            scale=alt.Scale(domain=list(LINES.values()), range=[BLUE, ORANGE, VERMILION]),
+            legend=alt.Legend(orient="bottom", columns=2),
+        ),
+    )
     return Figure(
-        "accuracy_by_corruption", _chance(0.1) + _with_bars(base, "accuracy", table), table,
+        "accuracy_by_corruption",
+        _chance(0.1) + _with_bars(base, "accuracy", table),
+        table,
         "The network fits its training labels at every level of corruption; the linear model, given the same labels, "
         "does not. Accuracy on new digits falls to chance, one in ten, which is dashed.",
         "A flat line at the top for the network's training accuracy; the linear model's training accuracy falls steeply, "
@@ -73,12 +97,19 @@ def learning_curves(accuracy: pd.DataFrame, fitted: float) -> Figure:
     table = _means(networks, "train_accuracy", ["task", "epochs"])
     colours = [BLUE, SKY, GREEN, ORANGE, VERMILION, BLACK, GREY][: len(names) - 1]
     base = alt.Chart(table).encode(
-        x=alt.X("epochs:Q", title="epochs of training (logarithmic axis)", scale=_log(),
-                axis=alt.Axis(values=sorted(int(e) for e in table.epochs.unique()))),
-        color=alt.Color("task:N", title="labels drawn anew", scale=alt.Scale(domain=names, range=[*colours, PURPLE])))
+        x=alt.X(
+            "epochs:Q",
+            title="epochs of training (logarithmic axis)",
+            scale=_log(),
+            axis=alt.Axis(values=sorted(int(e) for e in table.epochs.unique())),
+        ),
+        color=alt.Color("task:N", title="labels drawn anew", scale=alt.Scale(domain=names, range=[*colours, PURPLE])),
+    )
     rule = alt.Chart(pd.DataFrame({"y": [fitted]})).mark_rule(strokeDash=[4, 4]).encode(y="y:Q")
     return Figure(
-        "learning_curves", rule + _with_bars(base, "training accuracy", table), table,
+        "learning_curves",
+        rule + _with_bars(base, "training accuracy", table),
+        table,
         "How long it takes to fit. Each point is a complete training with that many epochs. What lies above the dashed "
         f"line, at {fitted:.0%}, counts as fitted. True labels on true pixels come first, random pixels next, random "
         "labels last.",
@@ -94,10 +125,17 @@ def memorization_by_label(accuracy: pd.DataFrame) -> Figure:
     table = _means(pd.concat(gaps), "mem", ["part", "corruption"]).dropna(subset="mean")
     base = alt.Chart(table).encode(
         x=alt.X("corruption:Q", title="probability that a label is drawn anew", axis=PERCENT),
-        color=alt.Color("part:N", title=None, scale=alt.Scale(domain=list(PARTS.values()), range=[BLUE, VERMILION]),
-                        legend=alt.Legend(orient="bottom")))
+        color=alt.Color(
+            "part:N",
+            title=None,
+            scale=alt.Scale(domain=list(PARTS.values()), range=[BLUE, VERMILION]),
+            legend=alt.Legend(orient="bottom"),
+        ),
+    )
     return Figure(
-        "memorization_by_label", _with_bars(base, "mean memorization", table), table,
+        "memorization_by_label",
+        _with_bars(base, "mean memorization", table),
+        table,
         "What the network knows about a label only because it was trained on it. Wrong labels are memorized at every level. "
         "True labels are mostly learned from others where most labels are true, and memorized like the rest where few are.",
         "Two lines. The one for wrong labels stays near the top; the one for true labels rises from near zero to meet it.",
@@ -119,7 +157,9 @@ def privacy_bound(delta: float, most: float, classes: int, measured: float, tria
     bars = alt.Chart(points).mark_rule(color=BLACK).encode(x=x, y="low:Q", y2="high:Q")
     rule = alt.Chart(pd.DataFrame({"mem": [measured]})).mark_rule(color=VERMILION, strokeDash=[6, 3]).encode(y=y)
     return Figure(
-        "privacy_bound", rule + lines + bars + dots, pd.concat([table, points.assign(curve="simulated")]),
+        "privacy_bound",
+        rule + lines + bars + dots,
+        pd.concat([table, points.assign(curve="simulated")]),
         "The most that a private algorithm can memorize. Dots: randomised response, simulated, which attains the bound. "
         "Dashed: what the network memorized of random labels.",
         "A rising S-shaped bound with dots on it, far below the dashed line for small epsilon; the usual bound leaves the "
@@ -130,8 +170,11 @@ def privacy_bound(delta: float, most: float, classes: int, measured: float, tria
 def _allowed(delta: float, most: float, classes: int) -> pd.DataFrame:
     """The curves, one row a point: epsilon, curve, mem; values above 1 say nothing and are left out."""
     epsilon = np.linspace(0, most, 121)
-    curves = {"bound": privacy.memorization_bound(epsilon, delta), "usual bound": privacy.usual_bound(epsilon, delta),
-              f"label guessed among {classes}": privacy.guessing_bound(epsilon, classes)}
+    curves = {
+        "bound": privacy.memorization_bound(epsilon, delta),
+        "usual bound": privacy.usual_bound(epsilon, delta),
+        f"label guessed among {classes}": privacy.guessing_bound(epsilon, classes),
+    }
     table = pd.DataFrame({"epsilon": epsilon} | curves).melt("epsilon", var_name="curve", value_name="mem")
     return table[table.mem <= 1]
 

@@ -409,7 +409,8 @@ def problems(parameters) -> list[Problem]:
         Problem("uniform", f"uniform, N = n = {n:,}", Prior("uniform", n), n, labels),
         Problem("gap_near", f"gap, tail of {near:.0%}", Prior("gap", n, head, near), n, labels),
     ]
-    return costly + [
+    return [
+        *costly,
         Problem("uniform_many", f"control: uniform, n = {many:,}", Prior("uniform", n), many, labels, True),
         Problem("gap_far", f"control: gap, tail of {far:.1%}", Prior("gap", n, head, far), n, labels, True),
     ]
