@@ -12,7 +12,7 @@ help: ## what can be made
 
 book: $(READY) ## environment, published results, pipeline, site in book/_build/html
 	dvc pull --quiet --allow-missing
-	dvc repro --quiet
+	dvc repro
 	@echo "open book/_build/html/index.html"
 
 test: $(READY) ## unit tests, planted truths, a toy run of the whole pipeline, the site in a browser

@@ -4,6 +4,7 @@ Every check takes an open page and the folder, and returns the faults it found a
 """
 
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from html.parser import HTMLParser
@@ -166,3 +167,15 @@ def theme_colours(browser: Browser, path: Path) -> dict[str, str]:
             seen[theme] = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
     assert not complaints, complaints
     return seen
+
+
+def main(folder: str) -> int:
+    """Print all that is wrong with a site; `python tests/browser.py book/_build/html` exits 1 if anything is."""
+    with chromium() as browser:
+        faults = faults_of_site(browser, Path(folder).resolve())
+    print("\n".join(faults) or f"{folder}: no fault on {len(pages(Path(folder)))} pages")
+    return int(bool(faults))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
