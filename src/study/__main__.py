@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 import yaml
 
-from study import notebooks, params
+from study import data, notebooks, params
 from study.data import DataError
 from study.predictions import PredictionError
 
@@ -28,7 +28,8 @@ def stage(name: str, item: Annotated[str, typer.Argument(help="the setting, for 
     source = _known(name, {path.stem: path for path in STAGES.glob("*.md")}, "stage")
     study = params.load()
     values = {"setting": item} if item else {}
-    fingerprint = study.fingerprint(name, study.setting(item) if item else None)
+    setting = study.setting(item) if item else None
+    fingerprint = setting.fingerprint(data.load(setting.data)) if setting else study.fingerprint(name)
     out = Path("records") / f"{notebooks.run_name(name, item)}.ipynb"
     with _progress_shown(), notebooks.recorded(name, item, fingerprint):
         notebooks.execute(source, out, values)

@@ -207,12 +207,11 @@ class Params(Section):
             raise ValueError(f"unknown chapter {name!r}; valid chapters: {', '.join(self.chapters)}")
         return self.chapters[name]
 
-    def fingerprint(self, section: str, part: Setting | str | None = None) -> str:
-        """Identifies the parameters a run was made with: of a setting, of a chapter, or of a whole section."""
-        chosen = part if isinstance(part, Setting) else getattr(self, section)
-        chosen = chosen[part] if isinstance(part, str) else chosen
-        text = chosen.model_dump_json() if isinstance(chosen, BaseModel) else json.dumps(chosen, sort_keys=True)
-        return _digest(text)
+    def fingerprint(self, section: str, part: str | None = None) -> str:
+        """Identifies the parameters of a section, or of one part of it, such as a chapter; empty if there are none."""
+        chosen = getattr(self, section, {})
+        chosen = chosen[part] if part else chosen
+        return _digest(json.dumps(chosen if isinstance(chosen, dict) else chosen.model_dump(mode="json"), sort_keys=True))
 
 
 def load(path: Path | str = "params.yaml") -> Params:

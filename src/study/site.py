@@ -30,7 +30,12 @@ MATHJAX = "static/mathjax/tex-svg-full.js"
 
 
 FRONT_FIGURE = "_static/figures/case_studies/removal_curve.svg"
-FRONT_TEXT = "Test accuracy after removing the most memorized training examples, and after removing as many random ones"
+FRONT_MARKUP = f"""```{{figure}} {FRONT_FIGURE}
+:alt: Test accuracy falls further after removing memorized examples than after removing as many random ones
+
+Test accuracy of fresh networks after removing the most memorized training examples, or as many random ones. Bands: one
+standard deviation over networks. Below: share of the training set that remains ({{doc}}`chapters/04_case_studies`).
+```"""
 
 
 class SiteFailed(RuntimeError):
@@ -61,19 +66,17 @@ def front_page(book: Path) -> str:
     """What the front page says of the results: the answer in three sentences, one figure, the scorecard's head."""
     summary, removal = tables.load("digits-mlp", "summary"), tables.load("digits-mlp", "removal")
     influencers = removal["influencers"]
+    elsewhere = {**influencers["elsewhere_drop"], "value": -influencers["elsewhere_drop"]["value"]}
     answer = (
-        f"Of {summary['n']:,} handwritten digits, small networks memorize {summary['memorized']['count']}: they get them "
-        f"right only if they were trained on them. Training without the {influencers['count']} of these that influence test "
-        f"examples costs {_points(influencers['drop'])} of test accuracy, while as many random digits cost "
-        f"{_points(influencers['random_drop'])}. The loss falls on the tests they influence: accuracy there drops by "
-        f"{_points(influencers['affected_drop'])}, that of all others by {_points(influencers['elsewhere_drop'])}."
+        f"Of {summary['n']:,} handwritten digits, small networks memorize {summary['memorized']['count']}: being trained on one "
+        f"of these raises the chance to get it right by {summary['memorized']['threshold']} or more. Training without the "
+        f"{influencers['count']} that influence test examples costs {_points(influencers['drop'])} of test accuracy, while as "
+        f"many random digits cost {_points(influencers['random_drop'])}. The loss falls on the tests they influence: accuracy "
+        f"there falls by {_points(influencers['affected_drop'])}, and elsewhere it changes by {_points(elsewhere)}."
     )
-    picture = book / FRONT_FIGURE
-    figure = f"```{{figure}} {FRONT_FIGURE}\n:alt: {FRONT_TEXT}\n\n{FRONT_TEXT} ({{doc}}`chapters/04_case_studies`)\n```"
-    return (
-        "\n\n".join([answer, *([figure] if picture.is_file() else []), claims.readme_head(claims.judge(claims.load()))])
-        + "\n"
-    )
+    head = claims.readme_head(claims.judge(claims.load()))
+    figure = [FRONT_MARKUP] if (book / FRONT_FIGURE).is_file() else []
+    return "\n\n".join([answer, *figure, head]) + "\n"
 
 
 def _points(quantity: dict) -> str:
@@ -181,7 +184,7 @@ def _environments(found: dict[str, dict]) -> dict[str, int]:
 def _row(name: str, record: dict | None, environments: dict[str, int]) -> str:
     if record is None:
         return f"| {name} | no record | | | | |"
-    fingerprint = f"`{record['fingerprint'][:12]}`" if record["fingerprint"] else ""
+    fingerprint = f"`{record['fingerprint'][:8]}`" if record["fingerprint"] else ""
     return (
         f"| {name} | {record['started_utc']} | {duration(record['seconds'])} | {record['where']} "
         f"| {environments[_environment(record)]} | {fingerprint} |"

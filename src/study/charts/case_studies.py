@@ -96,7 +96,7 @@ def _strip(memorization: pd.DataFrame, data: Data, label: int) -> list[dict]:
     for level in LEVELS:
         best = frame.loc[(frame.mem - level).abs().idxmin()]
         if abs(best.mem - level) <= (LEVELS[1] - LEVELS[0]) / 2:
-            text = f"{best.mem:.3f} ± {best.std_error:.3f}"
+            text = f"{best.mem:.2f} ± {best.std_error:.2f}"
             rows.append(
                 {
                     "class": data.classes[label],
