@@ -146,7 +146,7 @@ def test_influence_measured_where_it_was_selected_is_flattered(here):
     """The strongest of thousands by 150 trials is strong by luck too; the other half of the trials tells the truth."""
     found = tables.load("toy", "summary")["reliability"]
     assert found["pairs_count"] >= 10 and 0 < found["pairs_jaccard"] <= 1
-    assert found["influence_measured_afresh"] < found["influence_where_selected"] + 0.02
+    assert 0.4 < found["influence_measured_afresh"] < found["influence_where_selected"] - 0.005
 
 
 def test_the_measured_error_stands_beside_the_bounds(here):

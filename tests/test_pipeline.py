@@ -22,7 +22,7 @@ import yaml
 from study import notebooks, params
 
 ROOT = Path(__file__).parents[1]
-TRIALS = 40
+TRIALS = 100
 TOY = {
     "estimate": {"reliability_splits": 2, "null_permutations": 2},
     "leave_one_out": {"examples": 4, "models": 6, "subset_models": 6, "bootstrap": 20, "permutations": 5},

@@ -119,21 +119,25 @@ def test_a_cluster_starts_beside_another_program_on_its_port():
 
 
 class Fragile(NearestNeighbour):
-    """Kills its worker the first time it is asked."""
+    """Fails the first time it is asked, or kills its worker."""
 
     grave: str
+    deadly: bool
 
     def fit_predict(self, data, members, seeds):
         try:
             os.close(os.open(self.grave, os.O_CREAT | os.O_EXCL))
         except FileExistsError:
             return super().fit_predict(data, members, seeds)
-        os.kill(os.getpid(), signal.SIGKILL)
+        if self.deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise OSError("no more memory")
 
 
-def test_the_work_of_a_worker_that_dies_is_done_again(client, digits, tmp_path):
+@pytest.mark.parametrize("deadly", [False, True], ids=["fails", "dies"])
+def test_work_that_fails_or_whose_worker_dies_is_done_again(client, digits, tmp_path, deadly):
     masks, seeds = subsets.members(0, range(4), 1000, 0.7), subsets.trial_seeds(0, range(4))
-    fragile = Fragile(models_at_once=2, grave=str(tmp_path / "grave"))
+    fragile = Fragile(models_at_once=2, grave=str(tmp_path / "grave"), deadly=deadly)
     found = trials.predict(fragile, digits, masks, seeds, client)
     assert (tmp_path / "grave").exists()
     for ours, theirs in zip(found, NearestNeighbour(models_at_once=4).fit_predict(digits, masks, seeds)):
@@ -277,11 +281,27 @@ def interrupted(train, small_setting, folder, monkeypatch):
 
 
 def test_a_block_that_was_being_written_is_ignored(train, small_setting, unbroken, interrupted):
-    whole = sorted(interrupted.glob("*.npz"))[0].read_bytes()
-    (interrupted / "00000006-3.123.part").write_bytes(whole[: len(whole) // 2])
-    (interrupted / "00000009-1.123.part").write_bytes(whole)
+    """Even where it looks whole: here with the rows of trials 0, 1, 2 under the numbers 6, 7, 8."""
+    block = sorted(interrupted.glob("*.npz"))[0]
+    with np.load(block) as saved, open(interrupted / "00000006-3.123.part", "wb") as part:
+        np.savez(part, **dict(saved) | {"trials": saved["trials"] + 6})
+    (interrupted / "00000009-1.123.part").write_bytes(block.read_bytes()[:100])
     assert sha256(train(small_setting())) == unbroken
     assert train.trained == [6, 7, 8, 9]
+
+
+def test_a_block_gets_its_name_when_it_is_complete(train, small_setting, monkeypatch):
+    named, replace = [], os.replace
+
+    def checked(part, path):
+        if path.suffix == ".npz":
+            assert not path.exists()
+            named.extend(np.load(part)["trials"].tolist())
+        replace(part, path)
+
+    monkeypatch.setattr(trials.os, "replace", checked)
+    train(small_setting())
+    assert named == list(range(10))
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b[:300] + b"x" + b[301:]])

@@ -64,7 +64,7 @@ def audit(
     """Train single trials again and compare each with its row of the prediction file; exit code 1 below the threshold."""
     from study.audit import audit as run
 
-    report = run(setting, params.load().setting(setting), [*(trials or [0]), *(more or [])])
+    report = run(setting, params.load().setting(setting), [*(trials or []), *(more or [])] or [0])
     typer.echo(report.to_string(index=False))
     if (report.agreement < threshold).any():
         raise typer.Exit(1)

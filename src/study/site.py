@@ -68,11 +68,11 @@ def front_page(book: Path) -> str:
     influencers = removal["influencers"]
     elsewhere = {**influencers["elsewhere_drop"], "value": -influencers["elsewhere_drop"]["value"]}
     answer = (
-        f"Of {summary['n']:,} handwritten digits, small networks memorize {summary['memorized']['count']}: being trained on one "
-        f"of these raises the chance to get it right by {summary['memorized']['threshold']} or more. Training without the "
-        f"{influencers['count']} that influence test examples costs {_points(influencers['drop'])} of test accuracy, while as "
-        f"many random digits cost {_points(influencers['random_drop'])}. The loss falls on the tests they influence: accuracy "
-        f"there falls by {_points(influencers['affected_drop'])}, and elsewhere it changes by {_points(elsewhere)}."
+        f"Of {summary['n']:,} handwritten digits, small networks memorize {summary['memorized']['count']}: being trained on "
+        f"one of these raises the chance to get it right by {summary['memorized']['threshold']} or more. Training without "
+        f"the {influencers['count']} that influence test examples costs {_points(influencers['drop'])} of test accuracy, "
+        f"while as many random digits cost {_points(influencers['random_drop'])}. The tests they influence bear the loss: "
+        f"there accuracy falls by {_points(influencers['affected_drop'])}, elsewhere it changes by {_points(elsewhere)}."
     )
     head = claims.readme_head(claims.judge(claims.load()))
     figure = [FRONT_MARKUP] if (book / FRONT_FIGURE).is_file() else []

@@ -39,7 +39,7 @@ def cluster(workers: int | None = None):
             yield client
     else:
         count = workers or os.cpu_count()
-        options = {"n_workers": count, "threads_per_worker": 1, "dashboard_address": None, "host": "127.0.0.1"}
+        options = {"n_workers": count, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "host": "127.0.0.1"}
         with LocalCluster(**options) as local, Client(local) as client:
             yield client
 
