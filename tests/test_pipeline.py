@@ -165,7 +165,7 @@ def test_every_chapter_has_parameters_a_stage_and_a_place_in_the_book():
 
 
 # What trains, stores and draws numbers: declared by a setting's `revision`, not by the files that stages depend on.
-BASE = {"data", "learners", "params", "predictions", "progress", "subsets", "tables", "trials"}
+BASE = {"closed", "data", "learners", "params", "predictions", "progress", "subsets", "tables", "trials"}
 
 
 def source_of(name: str) -> Path | None:

@@ -131,7 +131,7 @@ def test_the_status_page_tells_runs_with_a_record_from_runs_without(tmp_path):
     notebooks.write_record("train", "digits", "f00df00df00df00d", began, 125.0, tmp_path)
     page = site.status_markdown(["train@digits", "estimate@digits"], tmp_path, tmp_path / "none")
     rows = {row.split("|")[1].strip(): row for row in page.splitlines() if row.startswith("| ")}
-    assert "2030-01-02 03:04:00 | 2 min 05 s | here | 1 | `f00df00df00d`" in rows["train@digits"]
+    assert "2030-01-02 03:04:00 | 2 min 05 s | here | 1 | `f00df00d`" in rows["train@digits"]
     assert "no record" in rows["estimate@digits"]
     assert "torch" in page and "GiB" in page
 

@@ -13,12 +13,14 @@ from typing import Annotated
 
 import typer
 import yaml
+from yaml import YAMLError
 
 from study import data, notebooks, params
 from study.data import DataError
 from study.predictions import PredictionError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+MENDABLE = (ValueError, TypeError, FileNotFoundError, YAMLError, DataError, PredictionError, notebooks.NotebookFailed)
 STAGES, CHAPTERS = Path("notebooks/stages"), Path("notebooks/chapters")
 
 
@@ -27,6 +29,8 @@ def stage(name: str, item: Annotated[str, typer.Argument(help="the setting, for 
     """Run one stage of the pipeline through its notebook; the executed copy is kept in records/."""
     source = _known(name, {path.stem: path for path in STAGES.glob("*.md")}, "stage")
     study = params.load()
+    if not item and "setting" in notebooks.parameters_of(source):
+        raise ValueError(f"stage {name} runs once for each setting; name one: {', '.join(study.settings)}")
     values = {"setting": item} if item else {}
     setting = study.setting(item) if item else None
     fingerprint = setting.fingerprint(data.load(setting.data)) if setting else study.fingerprint(name)
@@ -143,7 +147,7 @@ def main() -> None:
     """Errors that a user can mend end with one line and exit code 2; anything else shows its traceback."""
     try:
         app()
-    except (ValueError, TypeError, FileNotFoundError, DataError, PredictionError, notebooks.NotebookFailed) as error:
+    except MENDABLE as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
 

@@ -6,7 +6,6 @@ Writes ``tables/<setting>/``: `memorization` (one row an example), `pairs` (both
 
 import numpy as np
 import pandas as pd
-from scipy.stats import spearmanr
 
 from study import data as datasets
 from study import estimators, pairs, predictions, quantities, tables
@@ -142,8 +141,8 @@ def _null_pairs(estimates: Estimates, rules: Estimate, rng: np.random.Generator)
 def _reliability(estimates: Estimates, rules: Estimate, rng: np.random.Generator) -> dict:
     """Agreement of two halves of the trials, averaged over random splits; influence is selected on one half and measured
     on the other, because the same trials would flatter what they selected."""
-    splits = [_one_split(estimates, rules, rng) for _ in range(rules.reliability_splits)]
-    return {key: float(np.nanmean([split[key] for split in splits])) for key in splits[0]}
+    splits = pd.DataFrame([_one_split(estimates, rules, rng) for _ in range(rules.reliability_splits)])
+    return splits.mean().to_dict()
 
 
 def _one_split(estimates: Estimates, rules: Estimate, rng: np.random.Generator) -> dict:
@@ -156,13 +155,13 @@ def _one_split(estimates: Estimates, rules: Estimate, rng: np.random.Generator) 
     again, _ = second.influence_at(a.train, a.test)
     return {
         "memorization_pearson": mem.a.corr(mem.b),
-        "memorization_spearman": spearmanr(mem.a, mem.b).statistic,
+        "memorization_spearman": mem.a.rank().corr(mem.b.rank()),
         "null_pearson": first.memorization.mem.corr(shuffled),
         "memorization_rmse": float(np.sqrt(((mem.a - mem.b) ** 2).mean() / 2)),
         "pairs_count": len(a),
         "pairs_jaccard": both / max(len(a) + len(b) - both, 1),
         "influence_where_selected": a.infl.mean(),
-        "influence_measured_afresh": quantities.mean(again)["value"],
+        "influence_measured_afresh": quantities.mean(again[~np.isnan(again)])["value"],
     }
 
 

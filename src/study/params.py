@@ -11,8 +11,6 @@ from typing import Annotated, Self
 
 import yaml
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeInt,
     PositiveFloat,
@@ -22,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from study.closed import Closed
 from study.data import DATASETS, Data
 from study.learners import Learner, Mlp
 
@@ -31,13 +30,7 @@ AtLeastTwo = Annotated[int, Field(ge=2)]
 EvenSize = Annotated[int, Field(ge=4, multiple_of=2)]
 
 
-class Section(BaseModel):
-    """Frozen, closed for unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Setting(Section):
+class Setting(Closed):
     """A data set × a learner with its hyper-parameters × a subset ratio, trained ``trials`` times."""
 
     data: str
@@ -71,7 +64,7 @@ def _without(tree, key: str):
     return {k: _without(v, key) for k, v in tree.items() if k != key} if isinstance(tree, dict) else tree
 
 
-class Estimate(Section):
+class Estimate(Closed):
     """Stage `estimate`: what is selected and reported from a prediction file."""
 
     mem_threshold: Threshold
@@ -83,7 +76,7 @@ class Estimate(Section):
     seed: NonNegativeInt
 
 
-class LeaveOneOut(Section):
+class LeaveOneOut(Closed):
     """Stage `leave_one_out`: exact ground truth for a few examples across the range of memorization."""
 
     setting: str
@@ -95,7 +88,7 @@ class LeaveOneOut(Section):
     seed: NonNegativeInt
 
 
-class Removal(Section):
+class Removal(Closed):
     """Stage `removal`: fresh models without the memorized examples, and without as many random ones."""
 
     setting: str
@@ -105,7 +98,7 @@ class Removal(Section):
     seed: NonNegativeInt
 
 
-class Fitting(Section):
+class Fitting(Closed):
     """Stage `fitting`: digits with true, partly random and random labels, fitted by a network and by a linear model.
 
     ``corruption`` ascends from 0 to 1; ``shorter`` lists epochs of further trainings, each less than those of ``network``.
@@ -139,7 +132,7 @@ class Fitting(Section):
         return sorted({*self.shorter, self.network.epochs})
 
 
-class LongTail(Section):
+class LongTail(Closed):
     """Stage `long_tail`: Theorem 2.3 of Feldman (2020) simulated in the discrete case."""
 
     n: EvenSize
@@ -168,7 +161,7 @@ class LongTail(Section):
         return self
 
 
-class Localization(Section):
+class Localization(Closed):
     """Stage `localization`: linear heads on frozen features that have or have not seen the examples, and full training."""
 
     full: str
@@ -183,7 +176,7 @@ class Localization(Section):
 Scalar = bool | int | float | str
 
 
-class Params(Section):
+class Params(Closed):
     """The whole of ``params.yaml``; ``chapters`` holds one table of scalars for each chapter's parameters cell."""
 
     settings: dict[str, Setting]

@@ -10,6 +10,7 @@ By default the workers are one process a core; ``STUDY_SCHEDULER=tcp://host:8786
 
 import os
 import shutil
+import zipfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -158,12 +159,19 @@ def _keep(scratch: Path, block: dict[str, np.ndarray]) -> None:
 def _rows_of_scratch(scratch: Path) -> dict[int, tuple]:
     rows = {}
     for path in sorted(scratch.glob("*.npz")):
-        with np.load(path, allow_pickle=False) as saved:
-            block = {key: saved[key] for key in saved.files}
-        for key in ("train_correct", "test_correct"):
-            block[key] = np.unpackbits(block[key], axis=1, count=int(block[f"{key}_width"])).astype(bool)
-        rows |= _by_trial(block)
+        try:
+            rows |= _by_trial(_read(path))
+        except (zipfile.BadZipFile, OSError, EOFError, KeyError, ValueError):
+            path.unlink()  # damaged on the disk; its trials are trained again
     return rows
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as saved:
+        block = {key: saved[key] for key in saved.files}
+    for key in ("train_correct", "test_correct"):
+        block[key] = np.unpackbits(block[key], axis=1, count=int(block[f"{key}_width"])).astype(bool)
+    return block
 
 
 def _rows_of_file(path: Path, setting: Setting, data: Data) -> dict[int, tuple]:

@@ -11,17 +11,16 @@ from functools import lru_cache
 from typing import Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, model_validator
+from pydantic import NonNegativeInt, PositiveInt, model_validator
 
+from study.closed import Closed
 from study.data import Data
 from study.learners.mlp import Mlp
 from study.subsets import TrialSeed
 
 
-class FrozenFeatures(BaseModel):
+class FrozenFeatures(Closed):
     """Hyper-parameters of the representation and of the head, and the seed of the representation."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Literal["frozen_features"] = "frozen_features"
     representation: Mlp

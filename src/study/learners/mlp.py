@@ -16,17 +16,16 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
+from study.closed import Closed
 from study.data import Data, unit_floats
 from study.learners.subsets_of_one_size import member_indices
 from study.subsets import TrialSeed
 
 
-class Mlp(BaseModel):
+class Mlp(Closed):
     """Hyper-parameters of the learner; every one changes what is learned, except `models_at_once`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Literal["mlp"] = "mlp"
     widths: tuple[PositiveInt, ...]
@@ -130,11 +129,25 @@ def _layer(weight: torch.Tensor, batch_size: int) -> _Layer:
     return _Layer(weight, bias, torch.zeros_like(weight), bias.clone(), activations, torch.empty_like(activations))
 
 
+def _padded(weights: list[torch.Tensor]) -> list[torch.Tensor]:
+    """The weights with outputs, and the inputs they feed, rounded up to whole vectors of 16 numbers, filled with zeros.
+
+    A product whose rows end within a vector is rounded by where it lies in memory, which is to say by the place of a
+    network among those trained with it: without this, one test logit in nine differs in its last bits. The added units
+    are zero and have no gradient, so they stay zero.
+    """
+    pad = torch.nn.functional.pad
+    first, *rest = [pad(weight, (0, -weight.shape[2] % 16)) for weight in weights]
+    return [first, *(pad(weight, (0, 0, 0, -weight.shape[1] % 16)) for weight in rest)]
+
+
 class Networks:
     """k networks of one shape: ``weights[l]`` is ``(k, in, out)``."""
 
     def __init__(self, weights: list[torch.Tensor], batch_size: int):
-        self.layers = [_layer(weight, batch_size) for weight in weights]
+        self.n_features, n_classes = weights[-1].shape[1:]
+        self.layers = [_layer(weight, batch_size) for weight in _padded(weights)]
+        self.layers[-1].bias[..., n_classes:] = -torch.inf  # no added class is ever predicted
 
     def step(self, x: torch.Tensor, y: torch.Tensor, rate: float, momentum: float, decay: float) -> None:
         """One step of SGD on the mean cross-entropy of ``x (k, batch, d)`` and ``y (k, batch)``, velocity form."""
@@ -168,7 +181,7 @@ class Networks:
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Activations below the last layer, float32 ``(k, len(x), widths[-1])``."""
-        return self._evaluate(x)[-2]
+        return self._evaluate(x)[-2][..., : self.n_features]
 
     def _evaluate(self, x: torch.Tensor) -> list[torch.Tensor]:
         values = [x.expand(len(self.layers[0].weight), *x.shape)]

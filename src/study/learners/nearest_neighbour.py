@@ -9,17 +9,16 @@ that of r - 1 misses followed by a hit when drawing without replacement.
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import PositiveInt
 from scipy.spatial.distance import cdist
 
+from study.closed import Closed
 from study.data import Data, unit_floats
 from study.subsets import TrialSeed
 
 
-class NearestNeighbour(BaseModel):
+class NearestNeighbour(Closed):
     """One nearest neighbour in Euclidean distance; ties go to the example with the lower index."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Literal["nearest_neighbour"] = "nearest_neighbour"
     models_at_once: PositiveInt
