@@ -23,11 +23,13 @@ def chromium() -> Iterator[Browser]:
     """The system's Chromium without a window. Raises FileNotFoundError where there is none: no test is passed over."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
-        raise FileNotFoundError("the site is tested in Chromium and none is on the PATH; on Debian: "
-                                "apt-get install chromium")
+        raise FileNotFoundError(
+            "the site is tested in Chromium and none is on the PATH; on Debian: apt-get install chromium"
+        )
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=program, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
+            executable_path=program, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        )
         yield browser
         browser.close()
 
@@ -40,8 +42,10 @@ def opened(browser: Browser, size: dict[str, int], scheme: str = "light") -> Ite
     page.on("pageerror", lambda error: complaints.append(f"script error: {error}"))
     page.on("console", lambda line: complaints.append(f"console: {line.text}") if line.type == "error" else None)
     page.on("requestfailed", lambda request: complaints.append(f"failed request: {request.url}"))
-    page.on("request", lambda request: complaints.append(f"outside request: {request.url}")
-            if not request.url.startswith(LOCAL) else None)
+    page.on(
+        "request",
+        lambda request: complaints.append(f"outside request: {request.url}") if not request.url.startswith(LOCAL) else None,
+    )
     yield page, complaints
     context.close()
 

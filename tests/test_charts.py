@@ -26,9 +26,16 @@ def figure(**changes) -> charts.Figure:
     return charts.Figure(**(fields | changes))
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"caption": " "}, "empty caption"), ({"alt": ""}, "empty alt"), ({"name": "Two words"}, "figure name"),
-    ({"name": "../up"}, "figure name"), ({"table": pd.DataFrame({"x": range(5_001)})}, "5,001 rows, at most 5,000")])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"caption": " "}, "empty caption"),
+        ({"alt": ""}, "empty alt"),
+        ({"name": "Two words"}, "figure name"),
+        ({"name": "../up"}, "figure name"),
+        ({"table": pd.DataFrame({"x": range(5_001)})}, "5,001 rows, at most 5,000"),
+    ],
+)
 def test_a_figure_without_words_or_with_too_many_rows_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         figure(**changes)
@@ -80,7 +87,7 @@ def test_the_interactive_chart_and_the_still_one_come_from_the_same_release():
 
 def test_neighbouring_colours_differ_in_lightness_or_on_the_blue_yellow_axis():
     """Red-green blindness leaves lightness and blue against yellow; each pair of colours needs one of the two."""
-    rgb = np.array([[int(colour[i:i + 2], 16) / 255 for i in (1, 3, 5)] for colour in charts.PALETTE])
+    rgb = np.array([[int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in charts.PALETTE])
     red, green, blue = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4).T
     lightness = np.cbrt(0.2126 * red + 0.7152 * green + 0.0722 * blue)
     yellow = np.cbrt(0.2126 * red + 0.7152 * green + 0.0722 * blue) - np.cbrt(blue)

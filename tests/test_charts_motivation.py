@@ -21,11 +21,21 @@ def accuracy():
     for repeat in (0, 1):
         for level in (0.0, 0.5, 1.0):
             right, wrong = np.nan if level == 1 else level + repeat / 10, np.nan if level == 0 else 0.1
-            common = {"pixels": "true", "corruption": level, "repeat": repeat, "wrong_rate": 0.9 * level, "train_right": 1.0,
-                      "train_wrong": 1.0, "held_out_right": right, "held_out_wrong": wrong}
-            rows += [common | {"model": "network", "epochs": 50, "train_accuracy": 1.0, "test_accuracy": 0.9 - 0.8 * level},
-                     common | {"model": "network", "epochs": 5, "train_accuracy": 0.3, "test_accuracy": 0.2},
-                     common | {"model": "linear", "epochs": 0, "train_accuracy": 1 - 0.6 * level, "test_accuracy": 0.1}]
+            common = {
+                "pixels": "true",
+                "corruption": level,
+                "repeat": repeat,
+                "wrong_rate": 0.9 * level,
+                "train_right": 1.0,
+                "train_wrong": 1.0,
+                "held_out_right": right,
+                "held_out_wrong": wrong,
+            }
+            rows += [
+                common | {"model": "network", "epochs": 50, "train_accuracy": 1.0, "test_accuracy": 0.9 - 0.8 * level},
+                common | {"model": "network", "epochs": 5, "train_accuracy": 0.3, "test_accuracy": 0.2},
+                common | {"model": "linear", "epochs": 0, "train_accuracy": 1 - 0.6 * level, "test_accuracy": 0.1},
+            ]
     noise = rows[0] | {"pixels": "random"}
     return pd.DataFrame([*rows, noise, noise | {"repeat": 1}])
 
@@ -55,8 +65,15 @@ def test_error_bars_reach_two_standard_errors_to_each_side(accuracy):
 def test_learning_curves_hold_every_training_and_leave_the_linear_model_out(accuracy):
     figure = motivation.learning_curves(accuracy, 0.99)
     table = figure.table.set_index(["task", "epochs"])["mean"]
-    assert table.to_dict() == {("none", 5): 0.3, ("none", 50): 1.0, ("50%", 5): 0.3, ("50%", 50): 1.0,
-                               ("100%", 5): 0.3, ("100%", 50): 1.0, ("random pixels", 50): 1.0}
+    assert table.to_dict() == {
+        ("none", 5): 0.3,
+        ("none", 50): 1.0,
+        ("50%", 5): 0.3,
+        ("50%", 50): 1.0,
+        ("100%", 5): 0.3,
+        ("100%", 50): 1.0,
+        ("random pixels", 50): 1.0,
+    }
     assert drawn(figure) != drawn(motivation.learning_curves(accuracy, 0.5))
 
 

@@ -19,9 +19,7 @@ def study():
     """The study's parameters with a few dozen trials."""
     whole = params.load()
     few = {name: setting.model_copy(update={"trials": HEADS}) for name, setting in whole.settings.items()}
-    section = whole.localization.model_copy(
-        update={"networks": 3, "representations": RUNS, "heads": HEADS, "bootstrap": 50}
-    )
+    section = whole.localization.model_copy(update={"networks": 3, "representations": RUNS, "heads": HEADS, "bootstrap": 50})
     return whole.model_copy(update={"settings": few, "localization": section})
 
 

@@ -48,9 +48,14 @@ def test_the_same_inputs_give_the_same_bytes(executed):
 
 
 def test_another_parameter_changes_what_the_chapter_says(executed):
-    shares = [next(output.data["application/papermill.record/text/plain"] for output in outputs(path)
-                   if "scrapbook" in output.get("metadata", {}))
-              for path in (executed / "first/chapter.ipynb", executed / "other/chapter.ipynb")]
+    shares = [
+        next(
+            output.data["application/papermill.record/text/plain"]
+            for output in outputs(path)
+            if "scrapbook" in output.get("metadata", {})
+        )
+        for path in (executed / "first/chapter.ipynb", executed / "other/chapter.ipynb")
+    ]
     assert float(shares[0]) > float(shares[1]) > 0
 
 
@@ -69,8 +74,11 @@ def test_cells_are_named_by_their_place(executed):
 
 
 def test_figures_are_linked_as_seen_from_the_page_and_name_the_command_that_redraws_them(executed):
-    shown = next(output.data["text/html"] for output in outputs(executed / "other/chapter.ipynb")
-                 if "text/html" in output.get("data", {}))
+    shown = next(
+        output.data["text/html"]
+        for output in outputs(executed / "other/chapter.ipynb")
+        if "text/html" in output.get("data", {})
+    )
     assert 'href="figures/histogram.csv"' in shown
     assert "dvc exp run" in shown and "chapters.sample_chapter.threshold=0.5" in shown
 
@@ -82,7 +90,8 @@ def test_an_unknown_parameter_is_refused_with_the_valid_names(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("bins", 2.5), ("bins", True), ("label", 7), ("smooth", 1), ("threshold", "0.3")])
+    ("name", "value"), [("bins", 2.5), ("bins", True), ("label", 7), ("smooth", 1), ("threshold", "0.3")]
+)
 def test_a_parameter_of_another_type_is_refused(tmp_path, name, value):
     with pytest.raises(TypeError, match=f"parameter {name} is .* not {type(value).__name__}"):
         notebooks.execute(SAMPLE, tmp_path / "out.ipynb", {name: value})
@@ -91,7 +100,11 @@ def test_a_parameter_of_another_type_is_refused(tmp_path, name, value):
 def test_parameters_carry_name_type_default_and_comment():
     found = notebooks.parameters_of(SAMPLE)
     assert [(item.name, item.type, item.default) for item in found.values()] == [
-        ("threshold", float, 0.25), ("bins", int, 12), ("label", str, "seven"), ("smooth", bool, False)]
+        ("threshold", float, 0.25),
+        ("bins", int, 12),
+        ("label", str, "seven"),
+        ("smooth", bool, False),
+    ]
     assert found["bins"].help == "bars of the histogram"
 
 
@@ -106,8 +119,12 @@ def test_the_parameters_cell_and_params_yaml_are_compared_name_by_name_and_type_
     assert notebooks.mismatches(SAMPLE, section) == []
     wrong = {"threshold": 0.3, "bins": 12.0, "label": "seven", "extra": 1}
     told = "\n".join(notebooks.mismatches(SAMPLE, wrong))
-    for difference in ("threshold is 0.25 in the cell and 0.3", "bins is 12 in the cell and 12.0", "smooth is missing",
-                       "extra of params.yaml is missing"):
+    for difference in (
+        "threshold is 0.25 in the cell and 0.3",
+        "bins is 12 in the cell and 12.0",
+        "smooth is missing",
+        "extra of params.yaml is missing",
+    ):
         assert difference in told
 
 
@@ -136,8 +153,11 @@ def test_the_kernel_is_this_interpreter_on_one_thread_in_this_folder(tmp_path, m
     kernel.write_text(json.dumps({"argv": ["false"], "display_name": "someone's", "language": "python"}))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
     monkeypatch.chdir(tmp_path)
-    source = text(tmp_path, "import os, sys\nfrom pathlib import Path\n"
-                            "Path('seen').write_text(sys.executable + ' ' + os.environ['OMP_NUM_THREADS'])")
+    source = text(
+        tmp_path,
+        "import os, sys\nfrom pathlib import Path\n"
+        "Path('seen').write_text(sys.executable + ' ' + os.environ['OMP_NUM_THREADS'])",
+    )
     notebooks.execute(source, tmp_path / "out.ipynb")
     assert (tmp_path / "seen").read_text() == f"{sys.executable} 1"
 
@@ -149,11 +169,15 @@ def test_a_glued_number_stays_a_number_whatever_its_type(tmp_path):
 
 
 def test_names_drawn_at_random_do_not_reach_the_notebook(tmp_path):
-    source = text(tmp_path, "import uuid\nfrom IPython.display import HTML\nname = uuid.uuid4()\n"
-                            "HTML(f'<a id=\"{name}\"></a><a href=\"#{name}\"></a><a id=\"{uuid.uuid4()}\"></a>')")
+    source = text(
+        tmp_path,
+        "import uuid\nfrom IPython.display import HTML\nname = uuid.uuid4()\n"
+        'HTML(f\'<a id="{name}"></a><a href="#{name}"></a><a id="{uuid.uuid4()}"></a>\')',
+    )
     notebooks.execute(source, tmp_path / "out.ipynb")
     assert outputs(tmp_path / "out.ipynb")[0].data["text/html"] == (
-        '<a id="T_00000"></a><a href="#T_00000"></a><a id="T_00001"></a>')
+        '<a id="T_00000"></a><a href="#T_00000"></a><a id="T_00001"></a>'
+    )
 
 
 def test_a_record_says_what_ran_when_on_what_and_with_what(tmp_path):

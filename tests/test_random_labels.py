@@ -16,10 +16,15 @@ from study.theory.random_labels import Job, Task
 
 ROOT = Path(__file__).parents[1]
 STUDY = params.load(ROOT / "params.yaml")
-SMALL = STUDY.fitting.model_copy(update={
-    "ratio": 0.1, "repeats": 2, "corruption": (0.0, 0.5, 1.0), "shorter": (5,),
-    "network": STUDY.fitting.network.model_copy(update={"epochs": 80}),
-})
+SMALL = STUDY.fitting.model_copy(
+    update={
+        "ratio": 0.1,
+        "repeats": 2,
+        "corruption": (0.0, 0.5, 1.0),
+        "shorter": (5,),
+        "network": STUDY.fitting.network.model_copy(update={"epochs": 80}),
+    }
+)
 
 
 @pytest.fixture(scope="module")
@@ -153,8 +158,14 @@ def test_a_network_fits_random_labels_and_memorizes_all_that_chance_does_not_giv
 def test_every_job_leaves_one_row_a_level_in_the_table(small_run):
     _, accuracy, _ = small_run
     count = accuracy.groupby(["model", "pixels", "epochs"]).size()
-    assert count.to_dict() == {("linear", "random", 0): 2, ("linear", "true", 0): 6, ("network", "random", 5): 2,
-                               ("network", "random", 80): 2, ("network", "true", 5): 6, ("network", "true", 80): 6}
+    assert count.to_dict() == {
+        ("linear", "random", 0): 2,
+        ("linear", "true", 0): 6,
+        ("network", "random", 5): 2,
+        ("network", "random", 80): 2,
+        ("network", "true", 5): 6,
+        ("network", "true", 80): 6,
+    }
     assert not accuracy.duplicated([*Job._fields, "corruption"]).any()
 
 
@@ -178,10 +189,15 @@ def test_repeats_are_reproducible_and_differ_from_each_other(small_run):
     assert not np.allclose(before[before.repeat == 0].test_accuracy, before[before.repeat == 1].test_accuracy)
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"corruption": [0.2, 1.0]}, "from 0 to 1"), ({"corruption": [0.0, 0.5]}, "from 0 to 1"),
-    ({"corruption": [0.0, 0.6, 0.4, 1.0]}, "ascend"), ({"shorter": [4, 150]}, "below the 150 epochs"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"corruption": [0.2, 1.0]}, "from 0 to 1"),
+        ({"corruption": [0.0, 0.5]}, "from 0 to 1"),
+        ({"corruption": [0.0, 0.6, 0.4, 1.0]}, "ascend"),
+        ({"shorter": [4, 150]}, "below the 150 epochs"),
+    ],
+)
 def test_levels_and_trainings_that_make_no_sense_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         params.Fitting.model_validate(STUDY.fitting.model_dump() | change)

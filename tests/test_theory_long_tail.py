@@ -15,12 +15,38 @@ from study import charts, params
 from study.charts import theory as figures
 from study.theory import long_tail as lt
 
-TOY = {"n": 60, "n_large": 80, "labels": 5, "control_ratio": 10, "head_points": 4, "tail_near": 0.3,
-       "tail_far": 0.001, "flips": (0.25, 1.0), "draws": 40, "prior_draws": 40, "counts_reported": 4,
-       "example_points": 2000, "example_draws": 5, "seed": 0}
-CHANGED = {"n": 50, "n_large": 70, "labels": 4, "control_ratio": 9, "head_points": 5, "tail_near": 0.4,
-           "tail_far": 0.002, "flips": (0.5, 1.0), "draws": 41, "prior_draws": 41, "counts_reported": 5,
-           "example_points": 2500, "example_draws": 6, "seed": 1}
+TOY = {
+    "n": 60,
+    "n_large": 80,
+    "labels": 5,
+    "control_ratio": 10,
+    "head_points": 4,
+    "tail_near": 0.3,
+    "tail_far": 0.001,
+    "flips": (0.25, 1.0),
+    "draws": 40,
+    "prior_draws": 40,
+    "counts_reported": 4,
+    "example_points": 2000,
+    "example_draws": 5,
+    "seed": 0,
+}
+CHANGED = {
+    "n": 50,
+    "n_large": 70,
+    "labels": 4,
+    "control_ratio": 9,
+    "head_points": 5,
+    "tail_near": 0.4,
+    "tail_far": 0.002,
+    "flips": (0.5, 1.0),
+    "draws": 41,
+    "prior_draws": 41,
+    "counts_reported": 5,
+    "example_points": 2500,
+    "example_draws": 6,
+    "seed": 1,
+}
 SMALL = [lt.Prior("zipf", 2), lt.Prior("zipf", 3), lt.Prior("gap", 3, 1, 0.1), lt.Prior("uniform", 3)]
 
 
@@ -55,6 +81,7 @@ def z(value, expected, error):
 
 
 # --- tau ---------------------------------------------------------------------------------------------------
+
 
 def test_under_a_uniform_prior_tau_is_one_over_N_whatever_the_count():
     known = lt.tau(lt.marginal(lt.Prior("uniform", 40), 3, generator()), 100, [1, 2, 7, 50, 100])
@@ -120,6 +147,7 @@ def test_counts_that_cannot_occur_are_refused(counts):
 
 # --- the theorem, exactly ----------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("prior", SMALL)
 def test_for_misfit_by_count_error_equals_the_bound_exactly_over_all_worlds_and_samples(prior):
     n, labels = 4, 3
@@ -161,6 +189,7 @@ def test_too_many_worlds_to_list_are_refused():
 
 # --- frequencies and samples -------------------------------------------------------------------------------
 
+
 def test_frequencies_are_drawn_anew_each_time_and_sum_to_one():
     frequencies = lt.marginal(lt.Prior("zipf", 50), 200, generator())
     np.testing.assert_allclose(frequencies.sum(axis=1), 1)
@@ -173,9 +202,16 @@ def test_a_gap_prior_lists_its_head_and_spreads_its_tail():
     np.testing.assert_allclose(listed, [0.3] * 2 + [0.05] * 8)
 
 
-@pytest.mark.parametrize("wrong", [{"kind": "pareto"}, {"points": 0}, {"kind": "gap"},
-                                   {"kind": "gap", "head_points": 5, "tail_mass": 0.1},
-                                   {"kind": "gap", "head_points": 2, "tail_mass": 1.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kind": "pareto"},
+        {"points": 0},
+        {"kind": "gap"},
+        {"kind": "gap", "head_points": 5, "tail_mass": 0.1},
+        {"kind": "gap", "head_points": 2, "tail_mass": 1.0},
+    ],
+)
 def test_impossible_priors_are_refused(wrong):
     with pytest.raises(ValueError, match="prior"):
         lt.Prior(**{"kind": "zipf", "points": 5} | wrong)
@@ -190,6 +226,7 @@ def test_twins_share_their_labels_and_an_odd_point_out_is_refused():
 
 
 # --- learners ----------------------------------------------------------------------------------------------
+
 
 def test_a_memorizer_errs_on_unseen_points_only_and_on_nine_tenths_of_them():
     seen = lt.sample(problem(lt.Prior("uniform", 100)), 500, generator())
@@ -251,6 +288,7 @@ def test_bands_share_out_all_of_the_mass_and_all_of_the_error():
 
 # --- the tail ----------------------------------------------------------------------------------------------
 
+
 @given(st.integers(3, 400), st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=30))
 @settings(max_examples=200, deadline=None)
 def test_tau_1_is_never_below_the_weight_of_the_tail_over_5n(n, listed):
@@ -278,6 +316,7 @@ def test_the_tail_bound_is_worth_a_fifth_when_all_mass_is_in_the_tail():
 
 
 # --- the stage ---------------------------------------------------------------------------------------------
+
 
 def test_learners_that_misfit_by_count_meet_the_bound_and_few_compare_nothing(stage):
     costs = stage["costs"]
@@ -351,7 +390,10 @@ def test_the_summary_says_what_the_tables_say(stage):
     assert zipf["excess"] == {"value": row.excess, "std_error": row.excess_se}
     assert zipf["n_tau_1"] > zipf["n_tau_1_lower"] > 0
     assert set(stage["summary"]) == {p.name for p in lt.problems(params.LongTail(**TOY))} | {
-        "equality", "zipf_example", "scale"}
+        "equality",
+        "zipf_example",
+        "scale",
+    }
 
 
 def test_the_same_seed_gives_the_same_tables():
@@ -370,11 +412,17 @@ def test_every_parameter_changes_something(name):
 
 # --- figures -----------------------------------------------------------------------------------------------
 
+
 def test_figures_are_drawn_from_the_tables_of_the_stage(stage):
-    drawn = [figures.cost_against_bound(stage["costs"]), figures.distance_from_bound(stage["costs"], 4.0),
-             figures.unfitted_singletons(stage["growth"], stage["priors"]),
-             figures.randomised_response(stage["costs"]), figures.tau_by_count(stage["tau"], 3),
-             figures.subgroups(stage["subgroups"], "zipf"), figures.zipf_by_size(stage["example"])]
+    drawn = [
+        figures.cost_against_bound(stage["costs"]),
+        figures.distance_from_bound(stage["costs"], 4.0),
+        figures.unfitted_singletons(stage["growth"], stage["priors"]),
+        figures.randomised_response(stage["costs"]),
+        figures.tau_by_count(stage["tau"], 3),
+        figures.subgroups(stage["subgroups"], "zipf"),
+        figures.zipf_by_size(stage["example"]),
+    ]
     assert len({figure.name for figure in drawn}) == 7
     assert all(charts.specification(figure)["datasets"] for figure in drawn)
     assert drawn[4].table["count"].max() == 3
