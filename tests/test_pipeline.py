@@ -34,9 +34,12 @@ TOY = {
 
 
 def environment() -> dict[str, str]:
-    """The shell of a reader: this interpreter first on the path, no settings of their own."""
+    """The shell of a reader: this interpreter first on the path, no settings of their own, and no workers.
+
+    A few dozen models train sooner than worker processes start; those have their tests in `test_trials.py`.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("STUDY_")}
-    return kept | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    return kept | {"STUDY_WORKERS": "0", "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
 def run(folder: Path, *command: str) -> str:

@@ -103,6 +103,14 @@ def test_a_cluster_of_no_workers_is_this_process():
         assert client is None
 
 
+def test_the_environment_sets_the_number_of_workers_unless_it_is_given(monkeypatch):
+    monkeypatch.setenv("STUDY_WORKERS", "0")
+    with trials.cluster() as client:
+        assert client is None
+    with trials.cluster(1) as client:
+        assert len(client.scheduler_info()["workers"]) == 1
+
+
 def test_a_cluster_has_one_single_threaded_process_for_each_worker(client):
     threads = client.nthreads()
     assert list(threads.values()) == [1, 1]

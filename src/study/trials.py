@@ -29,18 +29,19 @@ SCRATCH = Path(".scratch")
 
 @contextmanager
 def cluster(workers: int | None = None):
-    """A Dask client: of ``$STUDY_SCHEDULER`` if that is set, else of one single-threaded process a core.
+    """A Dask client: of ``$STUDY_SCHEDULER`` if that is set, else of ``workers`` single-threaded processes.
 
-    ``workers=0`` yields ``None``, which every function here takes to mean "in this process".
+    Their number is ``$STUDY_WORKERS`` unless it is given, and one a core by default; 0 yields ``None``, which every function
+    here takes to mean "in this process".
     """
+    workers = int(os.environ.get("STUDY_WORKERS", os.cpu_count())) if workers is None else workers
     if workers == 0:
         yield None
     elif address := os.environ.get("STUDY_SCHEDULER"):
         with Client(address) as client:
             yield client
     else:
-        count = workers or os.cpu_count()
-        options = {"n_workers": count, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "host": "127.0.0.1"}
+        options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "host": "127.0.0.1"}
         with LocalCluster(**options) as local, Client(local) as client:
             yield client
 
