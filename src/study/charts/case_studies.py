@@ -96,12 +96,14 @@ def _strip(memorization: pd.DataFrame, data: Data, label: int) -> list[dict]:
     for level in LEVELS:
         best = frame.loc[(frame.mem - level).abs().idxmin()]
         if abs(best.mem - level) <= (LEVELS[1] - LEVELS[0]) / 2:
-            text = f"{best.mem:.2f} ± {best.std_error:.2f}"
+            text = f"{best.mem:.3f}"  # an error under each would not fit; the CSV has them
             rows.append(
                 {
                     "class": data.classes[label],
                     "level": level,
                     "index": int(best["index"]),
+                    "mem": best.mem,
+                    "std_error": best.std_error,
                     "text": text,
                     "url": ink(data.x_train[int(best["index"])]),
                 }
