@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from study import data as datasets
-from study import predictions, subsets, trials
+from study import predictions, rows, subsets, trials
 from study.learners import NearestNeighbour
 from study.predictions import PredictionError
 
@@ -176,14 +176,14 @@ def test_a_diverged_model_is_an_error_where_no_row_could_mark_it(small, digits):
 def victim(folder: Path, setting, workers: int, blocks: int) -> None:
     """Trains until so many blocks are saved, and then stands still, with others in flight."""
     os.chdir(folder)
-    keep = trials._keep
+    keep = rows.keep
 
     def keep_and_wait(scratch, block):
         keep(scratch, block)
         if len(list(scratch.glob("*.npz"))) == blocks:
             time.sleep(600)
 
-    trials._keep = keep_and_wait
+    rows.keep = keep_and_wait
     trials.train("toy", setting, workers=workers)
 
 
@@ -273,7 +273,7 @@ def test_a_finished_run_leaves_no_scratch_and_a_second_one_trains_nothing(train,
 @pytest.fixture
 def interrupted(train, small_setting, folder, monkeypatch):
     """The scratch folder of a run of ten trials that failed after six."""
-    keep, seen = trials._keep, []
+    keep, seen = rows.keep, []
 
     def fail_third(*block):
         seen.append(block)
@@ -282,7 +282,7 @@ def interrupted(train, small_setting, folder, monkeypatch):
         keep(*block)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(trials, "_keep", fail_third)
+        patch.setattr(rows, "keep", fail_third)
         train(small_setting())
     (scratch,) = folder.glob(".scratch/*/")
     return scratch
@@ -377,8 +377,8 @@ def test_a_damaged_prediction_file_is_neither_used_nor_overwritten(train, small_
 def occupant(folder: Path, setting, ready, leave) -> None:
     """Trains, and after its first block waits until it may go on."""
     os.chdir(folder)
-    keep = trials._keep
-    trials._keep = lambda *block: (keep(*block), ready.set(), leave.wait(60))
+    keep = rows.keep
+    rows.keep = lambda *block: (keep(*block), ready.set(), leave.wait(60))
     trials.train("toy", setting, workers=0)
 
 

@@ -1,4 +1,4 @@
-"""Verbs: `python -m study stage | chapter | audit | bench | claims | site`; each is a few lines over the package."""
+"""Verbs: `python -m study stage | chapter | train | merge | audit | bench | claims | site`; each is a few lines."""
 
 import os
 import re
@@ -18,9 +18,11 @@ from yaml import YAMLError
 from study import data, notebooks, params
 from study.data import DataError
 from study.predictions import PredictionError
+from study.workers import TrainingError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-MENDABLE = (ValueError, TypeError, FileNotFoundError, YAMLError, DataError, PredictionError, notebooks.NotebookFailed)
+ABOUT_FILES = (FileNotFoundError, YAMLError, DataError, PredictionError)
+MENDABLE = (ValueError, TypeError, *ABOUT_FILES, TrainingError, notebooks.NotebookFailed)
 STAGES, CHAPTERS = Path("notebooks/stages"), Path("notebooks/chapters")
 
 
@@ -63,15 +65,43 @@ def audit(
     setting: str,
     more: Annotated[list[int] | None, typer.Argument(hidden=True)] = None,
     trials: Annotated[list[int] | None, typer.Option(help="trial numbers to train again, e.g. --trials 0 17 1999")] = None,
-    threshold: Annotated[float, typer.Option(help="least agreement in per cent")] = 99.9,
+    threshold: Annotated[float, typer.Option(help="least agreement in per cent, 100 for every bit", min=0, max=100)] = 99.9,
 ):
     """Train single trials again and compare each with its row of the prediction file; exit code 1 below the threshold."""
-    from study.audit import audit as run
+    from study import audit
 
-    report = run(setting, params.load().setting(setting), [*(trials or []), *(more or [])] or [0])
-    typer.echo(report.to_string(index=False))
+    report = audit.audit(setting, params.load().setting(setting), [*(trials or []), *(more or [])] or [0])
+    typer.echo(audit.summary(report, threshold))
     if (report.agreement < threshold).any():
         raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    setting: str,
+    trials: Annotated[str, typer.Option(help="first:end, without the end, e.g. --trials 1000:2000")],
+    out: Annotated[Path, typer.Option(help="the prediction file to write; if it is there, its rows are kept")],
+):
+    """Train a range of trials on this machine into a file of its own, which `merge` adds to the prediction file."""
+    from study.trials import train_range
+
+    train_range(setting, params.load().setting(setting), _range(trials), out)
+    typer.echo(f"wrote {out}")
+
+
+@app.command()
+def merge(setting: str, files: Annotated[list[Path], typer.Argument(help="prediction files of this setting")]):
+    """Add rows that other machines trained to the setting's prediction file, after checking that they belong to it."""
+    from study.trials import merge as run
+
+    chosen = params.load().setting(setting)
+    path, held = run(setting, chosen, files)
+    typer.echo(f"wrote {path}: {len(held):,} trials, from {held[0]} to {held[-1]}")
+    if held[-1] >= chosen.trials:
+        typer.echo(
+            f"settings.{setting}.trials in params.yaml is {chosen.trials}: raise it to {held[-1] + 1}, or the next run of "
+            "stage train cuts the file to that number"
+        )
 
 
 @app.command()
@@ -113,6 +143,13 @@ def _assignment(text: str) -> tuple[str, object]:
     if not separator:
         raise ValueError(f"--set {text!r} is not of the form name=value")
     return name, yaml.safe_load(value)
+
+
+def _range(text: str) -> range:
+    first, separator, end = text.partition(":")
+    if not (separator and first.isdecimal() and end.isdecimal() and int(first) < int(end)):
+        raise ValueError(f"--trials {text!r} is not of the form first:end with first < end, e.g. 1000:2000")
+    return range(int(first), int(end))
 
 
 @contextmanager

@@ -2,37 +2,83 @@
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from study import data as datasets
 from study import predictions, subsets
+from study.data import Data
 from study.params import Setting
+from study.workers import one_thread
+
+LISTED = 10  # examples that `summary` names for each trial
 
 
 def audit(name: str, setting: Setting, trials: list[int]) -> pd.DataFrame:
     """One row a trial: agreement in per cent over both splits, and the examples on which old and new differ.
 
-    Raises ``ValueError`` for a trial that the prediction file does not hold. On the same kind of processor the bits agree
-    exactly; another one rounds differently, which moves a few predictions near the decision boundary.
+    ``another_trial`` is the control: agreement of the trial trained again with the row of the trial that follows it in the
+    file, which shows how much two honest models of the setting agree by themselves. Trials are trained `models_at_once`
+    together, in this process. Raises ``ValueError`` for a trial that the prediction file does not hold.
+
+    On the same kind of processor the bits agree exactly; another one rounds differently, which moves some predictions near
+    the decision boundary.
     """
     data = datasets.load(setting.data)
     file = predictions.load(predictions.path_of(name))
-    masks = predictions.verify(file, setting, data)
+    predictions.check(file, setting, data)
     positions = {int(trial): row for row, trial in enumerate(file.trial.values)}
     if unknown := [trial for trial in trials if trial not in positions]:
         raise ValueError(f"{name} has no trial {unknown[0]}; it holds {len(positions)}, from 0 to {max(positions)}")
-    rows = [positions[trial] for trial in trials]
-    labels = setting.learner.fit_predict(data, masks[rows], subsets.trial_seeds(setting.seed, trials))
-    truth = (data.y_train, data.y_test)
-    old = (file.train_correct.values[rows], file.test_correct.values[rows])
-    differs = [(found == right) != was for found, right, was in zip(labels, truth, old)]
-    return pd.DataFrame([_report(trial, *(split[k] for split in differs)) for k, trial in enumerate(trials)])
+    size = setting.learner.models_at_once
+    blocks = [trials[start : start + size] for start in range(0, len(trials), size)]
+    again = (row for block in blocks for row in _trained_again(setting, data, block))
+    return pd.DataFrame([_compared(trial, row, file, positions[trial]) for trial, row in zip(trials, again)])
 
 
-def _report(trial: int, train: np.ndarray, test: np.ndarray) -> dict:
-    share = 1 - (train.sum() + test.sum()) / (len(train) + len(test))
+def _trained_again(setting: Setting, data: Data, trials: list[int]):
+    """What each trial gets right, bool ``(n + n_test,)``."""
+    members = subsets.members(setting.seed, trials, data.n, setting.ratio)
+    with one_thread():
+        labels = setting.learner.fit_predict(data, members, subsets.trial_seeds(setting.seed, trials))
+    return np.hstack([labels[0] == data.y_train, labels[1] == data.y_test])
+
+
+def _compared(trial: int, again: np.ndarray, file: xr.Dataset, row: int) -> dict:
+    train, test = np.split(again != _published(file, row), [file.sizes["train"]])
+    other = again == _published(file, (row + 1) % file.sizes["trial"])
     return {
         "trial": trial,
-        "agreement": 100 * share,
+        "agreement": 100 * (1 - (train.sum() + test.sum()) / len(again)),
+        "another_trial": 100 * other.mean() if file.sizes["trial"] > 1 else np.nan,
         "train_differs": np.flatnonzero(train).tolist(),
         "test_differs": np.flatnonzero(test).tolist(),
     }
+
+
+def _published(file: xr.Dataset, row: int) -> np.ndarray:
+    return np.concatenate([file.train_correct.values[row], file.test_correct.values[row]])
+
+
+def summary(report: pd.DataFrame, threshold: float) -> str:
+    """The report as text: a table with the first differing examples, and the verdict in one line."""
+    columns = {name: report[name].map(_short) for name in ("train_differs", "test_differs")}
+    table = report.assign(**columns).round({"another_trial": 1})
+    return f"{table.to_string(index=False)}\n{_verdict(report, threshold)}"
+
+
+def _short(examples: list[int]) -> str:
+    return f"{examples[:LISTED]} and {len(examples) - LISTED} more" if len(examples) > LISTED else str(examples)
+
+
+def _verdict(report: pd.DataFrame, threshold: float) -> str:
+    exact, below = report.agreement == 100, report.agreement < threshold
+    near = ~exact & ~below
+    parts = [f"{exact.sum()} of {len(report)} trials agree in every bit"]
+    parts += [f"{near.sum()} in at least {threshold} per cent, but not in every bit"] if near.any() else []
+    parts += [f"{below.sum()} in less than {threshold} per cent"] if below.any() else []
+    parts += (
+        [f"rows of different trials agree in {report.another_trial.mean():.1f} per cent"]
+        if report.another_trial.any()
+        else []
+    )
+    return "; ".join(parts)

@@ -1,7 +1,8 @@
 """Stage `estimate`: from a prediction file to the tables that the chapters read.
 
 Writes ``tables/<setting>/``: `memorization` (one row an example), `pairs` (both signs of influence, down to the floors in
-``params.yaml``), `error_by_trials` (measured error against Lemma 2.1) and `summary`.
+``params.yaml``), `error_by_trials` (measured error against Lemma 2.1), `settling` (how far two halves agree, and how many
+pairs there are, with fewer trials) and `summary`.
 """
 
 import numpy as np
@@ -18,13 +19,23 @@ WEAK = 0.4  # the paper reports what share of its pairs lies below this influenc
 def run(name: str, setting: Setting, rules: Estimate) -> dict:
     """Estimate everything for one setting, save the tables, return the summary."""
     estimates, diverged = of_setting(name, setting)
-    strongest = estimates.pairs(rules.mem_floor, rules.infl_floor)
-    errors = error_by_trials(estimates, setting.ratio)
-    summary = summarise(estimates, strongest, setting, rules) | {"diverged": diverged}
-    for table, frame in {"memorization": estimates.memorization, "pairs": strongest, "error_by_trials": errors}.items():
-        tables.save(name, table, frame)
-    tables.save(name, "summary", summary)
-    return summary
+    results = everything(estimates, setting, rules)
+    results["summary"] |= {"diverged": diverged}
+    for table, content in results.items():
+        tables.save(name, table, content)
+    return results["summary"]
+
+
+def everything(estimates: Estimates, setting: Setting, rules: Estimate) -> dict[str, pd.DataFrame | dict]:
+    """All tables of the stage by name, from arrays in memory."""
+    strongest = estimates.pairs(rules.mem_floor, rules.infl_floor, at_most=rules.pairs_kept)
+    return {
+        "memorization": estimates.memorization,
+        "pairs": strongest,
+        "error_by_trials": error_by_trials(estimates, setting.ratio),
+        "settling": settling(estimates, rules),
+        "summary": summarise(estimates, strongest, setting, rules),
+    }
 
 
 def of_setting(name: str, setting: Setting) -> tuple[Estimates, int]:
@@ -33,8 +44,9 @@ def of_setting(name: str, setting: Setting) -> tuple[Estimates, int]:
     file = predictions.load(predictions.path_of(name))
     members = predictions.verify(file, setting, data)
     good = ~file.diverged.values
-    correct = (file[variable].values[good] for variable in ("train_correct", "test_correct"))
-    return estimators.estimate(members[good], *correct, data.y_train, data.y_test), int((~good).sum())
+    rows = slice(None) if good.all() else good  # a slice copies nothing
+    correct = (file[variable].values[rows] for variable in ("train_correct", "test_correct"))
+    return estimators.estimate(members[rows], *correct, data.y_train, data.y_test), int((~good).sum())
 
 
 def summarise(estimates: Estimates, table: pd.DataFrame, setting: Setting, rules: Estimate) -> dict:
@@ -48,7 +60,7 @@ def summarise(estimates: Estimates, table: pd.DataFrame, setting: Setting, rules
         "ratio": setting.ratio,
         **_accuracies(estimates),
         **_memorized(estimates, rules),
-        "pairs": _counts(table, estimates, rules) | _null_pairs(estimates, rules, rng),
+        "pairs": _pairs(table, estimates, rules, rng),
         "reliability": _reliability(estimates, rules, rng),
         "bound": _bounds(estimates, setting.ratio, rng),
     }
@@ -94,24 +106,39 @@ def _gap_error(estimates: Estimates) -> float:
 def _by_trial(estimates: Estimates) -> tuple[np.ndarray, np.ndarray]:
     """Accuracy of each trial on its own subset and on the rest of the training set."""
     members, correct = estimates.members, estimates.train_correct
-    return (members & correct).sum(1) / members.sum(1), (~members & correct).sum(1) / (~members).sum(1)
+    inside = np.array([np.count_nonzero(row & right) for row, right in zip(members, correct)])
+    size, right = np.count_nonzero(members, axis=1), np.count_nonzero(correct, axis=1)
+    return inside / size, (right - inside) / (members.shape[1] - size)
 
 
-def _counts(table: pd.DataFrame, estimates: Estimates, rules: Estimate) -> dict:
-    thresholds = rules.mem_threshold, rules.infl_threshold
-    chosen = pairs.select(table, *thresholds, rules)
-    counted, by_test = pairs.counts(chosen), chosen.test.value_counts()
+def _pairs(table: pd.DataFrame, estimates: Estimates, rules: Estimate, rng: np.random.Generator) -> dict:
+    found = _counts(estimates, rules)
+    return (
+        found
+        | _null_pairs(estimates, rules, found["count"], rng)
+        | {"kept": {"count": len(table), "infl_floor": pairs.infl_floor(table, rules)}}
+    )
+
+
+def _counts(estimates: Estimates, rules: Estimate) -> dict:
+    thresholds, shape = (
+        (rules.mem_threshold, rules.infl_threshold),
+        (estimates.members.shape[1], estimates.test_correct.shape[1]),
+    )
+    found = pairs.tally(estimates.pair_blocks(*thresholds), shape, rules.infl_threshold, WEAK)
+    by_test, count = found["by_test"], int(found["by_test"].sum())
+    tests = int((by_test > 0).sum())
     return {
         "mem_threshold": rules.mem_threshold,
         "infl_threshold": rules.infl_threshold,
-        "count": counted["pairs"],
-        "unique_tests": counted["tests"],
-        "single_influencer_tests": counted["single-influencer tests"],
-        "unique_trains": counted["training examples"],
-        "max_influencers": int(by_test.max()) if len(by_test) else 0,
-        "share_of_tests": len(by_test) / estimates.test_correct.shape[1],
-        "mirrored_count": len(pairs.mirrored(table, *thresholds, rules)),
-        "weak": {"threshold": WEAK} | _proportion(int((chosen.infl < WEAK).sum()), len(chosen)),
+        "count": count,
+        "unique_tests": tests,
+        "single_influencer_tests": int((by_test == 1).sum()),
+        "unique_trains": int((found["by_train"] > 0).sum()),
+        "max_influencers": int(by_test.max()),
+        "share_of_tests": tests / len(by_test),
+        "mirrored_count": found["mirrored"],
+        "weak": {"threshold": WEAK} | _proportion(found["weak"], count),
     }
 
 
@@ -121,21 +148,31 @@ def _proportion(part: int, whole: int) -> dict:
     return {"share": {"value": share, "std_error": error}}
 
 
-def _null_pairs(estimates: Estimates, rules: Estimate, rng: np.random.Generator) -> dict:
-    """Pairs, and memorized examples, that remain when the rows of the masks are dealt to other models."""
+def _null_pairs(estimates: Estimates, rules: Estimate, count: int, rng: np.random.Generator) -> dict:
+    """Pairs, and memorized examples, that remain when the rows of the masks are dealt to other models.
+
+    ``false_discovery`` is the share of the ``count`` pairs found that chance explains: with few trials nearly all.
+    """
     found, memorized, spread = [], [], []
     for _ in range(rules.null_permutations):
         null = estimators.permuted(estimates, rng)
-        by_chance = estimates.pairs(rules.mem_threshold, rules.infl_threshold, influence_of=null)
-        found.append((by_chance.infl > 0).sum())
+        found.append(_positive(estimates, rules, null))
         memorized.append((null.memorization.mem >= rules.mem_threshold).sum())
         spread.append(null.memorization.mem.std())
+    by_chance = quantities.mean(np.array(found))
     return {
         "null_permutations": rules.null_permutations,
-        "null_count": float(np.mean(found)),
+        "null_count": by_chance["value"],
         "null_memorized": float(np.mean(memorized)),
         "null_mem_std": float(np.mean(spread)),
+        "false_discovery": {key: number / count for key, number in by_chance.items()} if count else quantities.UNKNOWN,
     }
+
+
+def _positive(estimates: Estimates, rules: Estimate, influence_of: Estimates | None = None) -> int:
+    """Number of pairs with positive influence that pass the thresholds."""
+    blocks = estimates.pair_blocks(rules.mem_threshold, rules.infl_threshold, influence_of=influence_of)
+    return sum(int((infl > 0).sum()) for _, _, infl, _ in blocks)
 
 
 def _reliability(estimates: Estimates, rules: Estimate, rng: np.random.Generator) -> dict:
@@ -146,22 +183,55 @@ def _reliability(estimates: Estimates, rules: Estimate, rng: np.random.Generator
 
 
 def _one_split(estimates: Estimates, rules: Estimate, rng: np.random.Generator) -> dict:
-    first, second = (estimators.part(estimates, rows) for rows in estimators.halves(estimates.trials, rng))
-    mem = pd.DataFrame({"a": first.memorization.mem, "b": second.memorization.mem}).dropna()
-    a, b = (half.pairs(rules.mem_threshold, rules.infl_threshold) for half in (first, second))
-    a, b = a[a.infl > 0], b[b.infl > 0]
-    shuffled = estimators.permuted(second, rng).memorization.mem
-    both = len(a.merge(b, on=["train", "test"]))
-    again, _ = second.influence_at(a.train, a.test)
+    rows, other = estimators.halves(estimates.trials, rng)
+    first, a = _half(estimators.part(estimates, rows), rules)
+    rest = estimators.part(estimates, other)
+    second, b = _half(rest, rules)
+    shuffled = estimators.permuted(rest, rng).memorization.mem
+    return {
+        **_agreement(first.mem, second.mem),
+        "null_pearson": first.mem.corr(shuffled),
+        "pairs_count": len(a),
+        "pairs_jaccard": _jaccard(a, b),
+        **_afresh(a, rest, rules.infl_threshold),
+    }
+
+
+def _half(half: Estimates, rules: Estimate) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Memorization, and the pairs of positive influence, from one half of the trials."""
+    found = half.pairs(rules.mem_threshold, rules.infl_threshold)
+    return half.memorization, found[found.infl > 0]
+
+
+def _agreement(first: pd.Series, second: pd.Series) -> dict:
+    """Two estimates of memorization over the examples that both identify: correlations, and the error of each of them."""
+    mem = pd.DataFrame({"a": first, "b": second}).dropna()
     return {
         "memorization_pearson": mem.a.corr(mem.b),
         "memorization_spearman": mem.a.rank().corr(mem.b.rank()),
-        "null_pearson": first.memorization.mem.corr(shuffled),
         "memorization_rmse": float(np.sqrt(((mem.a - mem.b) ** 2).mean() / 2)),
-        "pairs_count": len(a),
-        "pairs_jaccard": both / max(len(a) + len(b) - both, 1),
-        "influence_where_selected": a.infl.mean(),
-        "influence_measured_afresh": quantities.mean(again[~np.isnan(again)])["value"],
+    }
+
+
+def _jaccard(a: pd.DataFrame, b: pd.DataFrame) -> float:
+    """Pairs in common over pairs in either; NaN where there is none in either."""
+    both = len(a.merge(b, on=["train", "test"]))
+    either = len(a) + len(b) - both
+    return both / either if either else float("nan")
+
+
+def _afresh(chosen: pd.DataFrame, other: Estimates, threshold: float) -> dict:
+    """What trials that did not select ``chosen`` say of it: mean influence, and the share that passes the threshold again.
+
+    ``survivors_mirrored`` is the share at or below minus the threshold: as many pass above it by chance.
+    """
+    again, _ = other.influence_at(chosen.train, chosen.test)
+    again = again[~np.isnan(again)]
+    return {
+        "influence_where_selected": chosen.infl.mean(),
+        "influence_measured_afresh": quantities.mean(again)["value"],
+        "survivors": quantities.mean(again >= threshold)["value"],
+        "survivors_mirrored": quantities.mean(again <= -threshold)["value"],
     }
 
 
@@ -192,3 +262,39 @@ def error_by_trials(estimates: Estimates, ratio: float) -> pd.DataFrame:
         for t in grid
     ]
     return pd.DataFrame(rows, columns=["trials", "groups", "rmse", "lemma_bound", "binomial_bound"])
+
+
+def settling(estimates: Estimates, rules: Estimate) -> pd.DataFrame:
+    """How reliability and pairs settle as the number of trials grows: a row for each number and each random choice of them.
+
+    ``pairs`` and ``mean_std_error`` (of memorization) come from all ``trials`` chosen, ``null_pairs`` from the same with the
+    masks' rows permuted once. The rest compares two disjoint halves of the choice, ``half`` trials each: correlations of
+    memorization, ``half_pairs`` (the mean of both) and ``pairs_jaccard``. The choices overlap the more, the nearer
+    ``trials`` is to all; where it is all of them, repeats differ only in the split and in the permutation.
+    """
+    grid = [*sorted({t for t in rules.settling_trials if t < estimates.trials}), estimates.trials]
+    return pd.DataFrame([_settled(estimates, t, repeat, rules) for t in grid for repeat in range(rules.settling_repeats)])
+
+
+def _settled(estimates: Estimates, t: int, repeat: int, rules: Estimate) -> dict:
+    rng = np.random.default_rng(np.random.SeedSequence(rules.seed, spawn_key=(t, repeat)))
+    chosen = rng.permutation(estimates.trials)[:t]
+    rows = np.sort(chosen[: t // 2]), np.sort(chosen[t // 2 : t // 2 * 2])
+    (first, a), (second, b) = (_half(estimators.part(estimates, half), rules) for half in rows)
+    return {
+        "trials": t,
+        "repeat": repeat,
+        **_chosen(estimates if t == estimates.trials else estimators.part(estimates, np.sort(chosen)), rules, rng),
+        "half": t // 2,
+        **_agreement(first.mem, second.mem),
+        "half_pairs": (len(a) + len(b)) / 2,
+        "pairs_jaccard": _jaccard(a, b),
+    }
+
+
+def _chosen(estimates: Estimates, rules: Estimate, rng: np.random.Generator) -> dict:
+    return {
+        "mean_std_error": estimates.memorization.std_error.mean(),
+        "pairs": _positive(estimates, rules),
+        "null_pairs": _positive(estimates, rules, estimators.permuted(estimates, rng)),
+    }

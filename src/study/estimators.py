@@ -6,8 +6,12 @@ example i and any example z it compares the models trained with i and without:
     infl(i, z) = Pr[h(z) = y_z | i in the subset] - Pr[h(z) = y_z | i not in it],       mem(i) = infl(i, i).
 
 Counts are exact: products of 0/1 matrices in 8-bit integers with 32-bit sums, of which one suffices, since the models
-without i are all models less those with i. Influence is computed in blocks and reduced at once; the dense matrix is never
-held. An example that no model was trained with, or none without, has no estimate: NaN, never 0.
+without i are all models less those with i. An example that no model was trained with, or none without, has no estimate:
+NaN, never 0.
+
+The dense matrix of influences is never held to select pairs from it. It is computed in blocks of `BLOCK_BYTES`, class by
+class, only for examples that are memorized enough, and reduced at once. Beyond the boolean arrays themselves, memory
+grows with what is selected, and with ``at_most`` not even with that; `benchmarks/estimation.py` measures it.
 
 Standard errors are those of a difference of two proportions after adding one success and one failure to each sample
 (Agresti & Caffo 2000), which stay positive where all models agree.
@@ -22,6 +26,7 @@ import pandas as pd
 import torch
 
 BLOCK_BYTES = 64 * 2**20  # of one int32 block of counts; a call needs about six times that
+BYTE_SUM = 255  # rows of zeros and ones whose sum still fits a byte
 
 
 def estimate(members, train_correct, test_correct=None, train_labels=None, test_labels=None) -> "Estimates":
@@ -101,18 +106,17 @@ class Estimates:
     @cached_property
     def _members_of(self) -> np.ndarray:
         """Number of trials that each training example is in, int64 ``(n,)``."""
-        return self.members.sum(0)
+        return count_true(self.members)
 
     @cached_property
     def _right_of(self) -> np.ndarray:
         """Number of trials that got each test right, int64 ``(n_test,)``."""
-        return self._tests().sum(0)
+        return count_true(self._tests())
 
     @cached_property
     def memorization(self) -> pd.DataFrame:
         """One row an example: index, (label,) mem, std_error, n_in, n_out, in_accuracy, out_accuracy; NaN where unknown."""
-        n_in, right_in = self._members_of, (self.members & self.train_correct).sum(0)
-        n_out, right_out = self.trials - n_in, self.train_correct.sum(0) - right_in
+        right_in, n_in, right_out, n_out = _counts(self.members, self.train_correct)
         in_accuracy, out_accuracy = _share(right_in, n_in), _share(right_out, n_out)
         mem = in_accuracy - out_accuracy
         error = np.where(np.isnan(mem), np.nan, standard_error(right_in, n_in, right_out, n_out))
@@ -133,8 +137,10 @@ class Estimates:
     def influence_at(self, train, test) -> tuple[np.ndarray, np.ndarray]:
         """Influence of ``train[k]`` on ``test[k]`` for index arrays of one length, with its standard error."""
         train, test = np.asarray(train, dtype=np.int64), np.asarray(test, dtype=np.int64)
-        counts = (self.members[:, train] & self._tests()[:, test]).sum(0)
-        return self._differences(counts, train, test)
+        step = max(1, BLOCK_BYTES // self.trials)
+        blocks = [slice(start, start + step) for start in range(0, max(1, len(train)), step)]
+        counts = [count_true(self.members.take(train[k], 1), self._tests().take(test[k], 1)) for k in blocks]
+        return self._differences(np.concatenate(counts), train, test)
 
     def pairs(
         self,
@@ -142,22 +148,40 @@ class Estimates:
         infl_threshold: float,
         same_class: bool = True,
         influence_of: "Estimates | None" = None,
+        at_most: int | None = None,
     ) -> pd.DataFrame:
         """Pairs with mem >= ``mem_threshold`` and abs(infl) >= ``infl_threshold``, strongest first.
 
         Columns train, test, infl, std_error, mem, same_class. The talk's high-influence pairs are those with infl > 0 and
         same class; those with infl < 0 are the mirrored tail that tells how many arise by chance. ``influence_of`` takes
         the influence from other estimates on the same examples and keeps the selection by memorization.
+
+        With ``at_most``, a longer table is cut to its strongest pairs of either sign, where few trials would fill it with
+        noise; ``attrs["infl_floor"]`` then holds the abs(infl) from which on it is complete.
         """
-        source = influence_of or self
+        found = self.pair_blocks(mem_threshold, infl_threshold, same_class, influence_of)
+        (train, test, infl, error), floor = _strongest(found, at_most)
         mem = self.memorization.mem.to_numpy()
-        found = list(source._strong(np.flatnonzero(mem >= mem_threshold), same_class, infl_threshold))
-        train, test, infl, error = (np.concatenate(column) for column in zip(*found)) if found else np.empty((4, 0))
-        train, test = train.astype(np.int64), test.astype(np.int64)
         frame = pd.DataFrame({"train": train, "test": test, "infl": infl, "std_error": error, "mem": mem[train]})
-        frame["same_class"] = True if same_class else source._same_class(train, test)
-        order = frame.sort_values(["infl", "train", "test"], ascending=[False, True, True])
-        return order.reset_index(drop=True)
+        frame["same_class"] = True if same_class else (influence_of or self)._same_class(train, test)
+        frame = frame.sort_values(["infl", "train", "test"], ascending=[False, True, True]).reset_index(drop=True)
+        frame.attrs |= {} if floor is None else {"infl_floor": floor}
+        return frame
+
+    def pair_blocks(
+        self,
+        mem_threshold: float,
+        infl_threshold: float,
+        same_class: bool = True,
+        influence_of: "Estimates | None" = None,
+    ) -> Iterator[tuple[np.ndarray, ...]]:
+        """What `pairs` selects, in blocks and unsorted: arrays train, test, infl and std_error of one length each.
+
+        For counting, where a table of all pairs would be large: at 48 trials noise alone passes the talk's thresholds
+        hundreds of thousands of times on CIFAR-100.
+        """
+        chosen = np.flatnonzero(self.memorization.mem.to_numpy() >= mem_threshold)
+        return (influence_of or self)._strong(chosen, same_class, infl_threshold)
 
     def _strong(self, candidates: np.ndarray, same_class: bool, threshold: float) -> Iterator[tuple[np.ndarray, ...]]:
         """Train, test, infl and std_error of the pairs with abs(infl) >= ``threshold``, block by block.
@@ -165,10 +189,10 @@ class Estimates:
         A block of counts is first sieved in float32, a little below the threshold; only what is left is computed in full.
         """
         for train, test in self._tiles(candidates, same_class):
-            tests = self._tests()[:, test]
+            tests = self._tests().take(test, 1)
             rows = max(1, BLOCK_BYTES // (4 * len(test)))
             for part in (train[start : start + rows] for start in range(0, len(train), rows)):
-                counts = count_together(self.members[:, part], tests)
+                counts = count_together(self.members.take(part, 1), tests)
                 row, column = self._sieve(counts, part, self._right_of[test], threshold - 1e-4)
                 infl, error = self._differences(counts[row, column], part[row], test[column])
                 kept = np.abs(infl) >= threshold
@@ -211,10 +235,54 @@ class Estimates:
         return infl, np.where(np.isnan(infl), np.nan, standard_error(counts, n_in, right_out, n_out))
 
 
+def count_true(matrix: np.ndarray, also: np.ndarray | None = None) -> np.ndarray:
+    """How often each column of boolean ``matrix (t, n)`` is true, where ``also (t, n)`` is true too: exact int64 ``(n,)``.
+
+    Summed in bytes, as many rows at a time as a byte can count, which is ten times as fast as a sum of the whole
+    conjunction and never holds it.
+    """
+    total = np.zeros(matrix.shape[1], dtype=np.int64)
+    for start in range(0, len(matrix), BYTE_SUM):
+        rows = matrix[start : start + BYTE_SUM]
+        rows = rows if also is None else rows & also[start : start + BYTE_SUM]
+        total += rows.view(np.uint8).sum(0, dtype=np.uint8)
+    return total
+
+
+def _counts(members: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, ...]:
+    """For each example: right and trained on, trained on, right and held out, held out."""
+    n_in, right_in = count_true(members), count_true(members, correct)
+    return right_in, n_in, count_true(correct) - right_in, len(members) - n_in
+
+
 def count_together(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """How often both are true: exact int32 ``(p, q)`` for boolean ``a (t, p)`` and ``b (t, q)``."""
     left, right = (torch.from_numpy(np.ascontiguousarray(x)).view(torch.int8) for x in (a.T, b))
     return torch._int_mm(left, right).numpy()  # the int8 product of torch has no public name yet
+
+
+def _strongest(blocks: Iterator[tuple[np.ndarray, ...]], at_most: int | None) -> tuple[list[np.ndarray], float | None]:
+    """Train, test, infl and std_error of all blocks as four arrays, and the floor if there were more than ``at_most``.
+
+    Cut each time that twice as many have come, so that no more than these and one block are ever held.
+    """
+    held, limit = [[np.empty(0, np.int64)] * 2 + [np.empty(0)] * 2], -1.0
+    for block in blocks:
+        held.append(block)
+        if at_most is not None and sum(len(part[0]) for part in held) > 2 * at_most:
+            columns, limit = _cut(held, limit, at_most)
+            held = [columns]
+    columns, limit = _cut(held, limit, at_most)
+    return columns, (float(np.nextafter(limit, 2)) if limit >= 0 else None)
+
+
+def _cut(blocks: list, limit: float, at_most: int | None) -> tuple[list[np.ndarray], float]:
+    """The pairs with abs(infl) above ``limit``, and above the next one if they are still more than ``at_most``."""
+    columns = [np.concatenate(column) for column in zip(*blocks)]
+    strength = np.abs(columns[2])
+    if at_most is not None and (strength > limit).sum() > at_most:
+        limit = np.partition(strength, -at_most - 1)[-at_most - 1]
+    return [column[strength > limit] for column in columns], limit
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -254,5 +322,14 @@ def mean_squared_error(estimates: Estimates, t: int) -> float:
     groups = estimates.trials // t
     if groups < 2:
         raise ValueError(f"{estimates.trials} trials hold {groups} groups of {t}; at least two are needed")
-    rows = np.arange(groups * t).reshape(groups, t)
-    return float(np.nanmean(np.var([part(estimates, r).memorization.mem for r in rows], axis=0, ddof=1)))
+    width = max(1, BLOCK_BYTES // (8 * groups))
+    columns = [slice(start, start + width) for start in range(0, estimates.members.shape[1], width)]
+    return float(np.nanmean(np.concatenate([_variance(estimates, t, groups, chosen) for chosen in columns])))
+
+
+def _variance(estimates: Estimates, t: int, groups: int, columns: slice) -> np.ndarray:
+    """Variance of memorization between groups of ``t`` trials, for some of the examples; NaN where a group knows nothing."""
+    rows = [slice(start, start + t) for start in range(0, groups * t, t)]
+    counts = (_counts(estimates.members[r, columns], estimates.train_correct[r, columns]) for r in rows)
+    mem = [_share(right_in, n_in) - _share(right_out, n_out) for right_in, n_in, right_out, n_out in counts]
+    return np.var(mem, axis=0, ddof=1)

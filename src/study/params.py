@@ -27,6 +27,7 @@ from study.learners import Learner, Mlp
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Threshold = Annotated[float, Field(ge=0, le=1)]
 AtLeastTwo = Annotated[int, Field(ge=2)]
+AtLeastFour = Annotated[int, Field(ge=4)]
 EvenSize = Annotated[int, Field(ge=4, multiple_of=2)]
 
 
@@ -50,18 +51,19 @@ class Setting(Closed):
     def fingerprint(self, data: Data) -> str:
         """Identifies all that changes a prediction: the data's order, learner, hyper-parameters, ratio, seed, revision.
 
-        The number of trials is left out, for more of them change no row; so is how many models train at once.
+        The number of trials is left out, for more of them change no row; so are how many models train at once
+        and the device that trains them.
         """
         fields = self.model_dump(mode="json", exclude={"trials"}) | {"order_hash": data.order_hash}
-        return _digest(json.dumps(_without(fields, "models_at_once"), sort_keys=True))
+        return _digest(json.dumps(_without(fields, "models_at_once", "device"), sort_keys=True))
 
 
 def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
-def _without(tree, key: str):
-    return {k: _without(v, key) for k, v in tree.items() if k != key} if isinstance(tree, dict) else tree
+def _without(tree, *keys: str):
+    return {k: _without(v, *keys) for k, v in tree.items() if k not in keys} if isinstance(tree, dict) else tree
 
 
 class Estimate(Closed):
@@ -71,8 +73,11 @@ class Estimate(Closed):
     infl_threshold: Threshold
     mem_floor: Threshold
     infl_floor: Threshold
+    pairs_kept: PositiveInt
     reliability_splits: PositiveInt
     null_permutations: PositiveInt
+    settling_trials: tuple[AtLeastFour, ...]
+    settling_repeats: PositiveInt
     seed: NonNegativeInt
 
 
@@ -173,6 +178,26 @@ class Localization(Closed):
     seed: NonNegativeInt
 
 
+class Scaling(Closed):
+    """Stage `scaling`: what the study costs, measured small, and what ``setting`` would cost on ImageNet.
+
+    ``n``, ``n_test`` and ``classes`` are ImageNet's; ``timed`` names the settings whose models are timed on their own data.
+    """
+
+    setting: str
+    n: PositiveInt
+    n_test: PositiveInt
+    classes: PositiveInt
+    timed: tuple[str, ...]
+    timed_batch: PositiveInt
+    repeats: PositiveInt
+    accuracies: Annotated[tuple[Threshold, ...], Field(min_length=1)]
+    file_trials: PositiveInt
+    simulated_classes: Annotated[tuple[PositiveInt, ...], Field(min_length=3)]
+    memorized: Threshold
+    seed: NonNegativeInt
+
+
 Scalar = bool | int | float | str
 
 
@@ -186,6 +211,7 @@ class Params(Closed):
     fitting: Fitting
     long_tail: LongTail
     localization: Localization
+    scaling: Scaling
     chapters: dict[str, dict[str, Scalar]]
 
     def setting(self, name: str) -> Setting:

@@ -9,8 +9,10 @@ always right and such columns compress to almost nothing. And the file holds not
 made (that is in the run's record), so that an interrupted and resumed run gives the same bytes as an unbroken one.
 """
 
+import glob
 import json
 import os
+import shutil
 import tempfile
 import zipfile
 import zlib
@@ -27,11 +29,22 @@ from study.data import Data
 from study.params import Setting
 
 EXAMPLES_A_CHUNK = 4096
+TRIALS_A_SLICE = 100  # masks made at once where only their checksums are wanted
+ATTRIBUTES = ("fingerprint", "setting", "order_hash")
+VARIABLES = {
+    "train_correct": ("trial", "train"),
+    "test_correct": ("trial", "test"),
+    "trial": ("trial",),
+    "diverged": ("trial",),
+    "subset_checksum": ("trial",),
+    "train_label": ("train",),
+    "test_label": ("test",),
+}
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip archive can hold
 
 
 class PredictionError(Exception):
-    """A prediction file that is damaged or belongs to something else; the message names the file and the remedy."""
+    """A prediction file that is damaged, belongs to something else or cannot be written; the message names the remedy."""
 
 
 def path_of(setting_name: str) -> Path:
@@ -41,21 +54,42 @@ def path_of(setting_name: str) -> Path:
 def write(path: Path, setting: Setting, data: Data, trials, train_correct, test_correct, diverged) -> None:
     """Assemble a prediction file: a temporary name, a flush to disk, a rename.
 
-    ``trials (t,)``, ``train_correct (t, n)``, ``test_correct (t, n_test)`` and ``diverged (t,)`` have matching rows.
+    ``trials (t,)``, ``train_correct (t, n)``, ``test_correct (t, n_test)`` and ``diverged (t,)`` have matching rows. Of the
+    two large ones only ``shape`` and columns ``[:, first:end]`` are asked for, a chunk at a time. Raises `PredictionError`
+    if the disk does not take it; then all is as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    masks = subsets.members(setting.seed, trials, data.n, setting.ratio)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        store = zarr.create_group(LocalStore(Path(folder) / "zarr"), zarr_format=3)
-        store.attrs.update(_attributes(setting, data))
-        _array(store, "train_correct", train_correct, ("trial", "train"))
-        _array(store, "test_correct", test_correct, ("trial", "test"))
-        _array(store, "trial", np.asarray(trials, dtype=np.int64), ("trial",))
-        _array(store, "diverged", np.asarray(diverged, dtype=bool), ("trial",))
-        _array(store, "subset_checksum", subsets.checksums(masks), ("trial",))
-        _array(store, "train_label", data.y_train, ("train",))
-        _array(store, "test_label", data.y_test, ("test",))
-        _zip(Path(folder) / "zarr", Path(folder) / "file", path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=_hidden(path)) as folder:
+            _fill(Path(folder) / "zarr", setting, data, trials, train_correct, test_correct, diverged)
+            _zip(Path(folder) / "zarr", Path(folder) / "file", path)
+    except OSError as error:
+        raise PredictionError(
+            f"{path} could not be written ({error}); what stood there is untouched. Make room in {path.parent.resolve()}, "
+            "or make it writable, and run again"
+        ) from error
+
+
+def _hidden(path: Path) -> str:
+    return f".{path.name}."
+
+
+def sweep(path: Path) -> None:
+    """Remove what a process left behind that was killed while it wrote ``path``; no other may be writing it."""
+    for folder in path.parent.glob(f"{glob.escape(_hidden(path))}*/"):
+        shutil.rmtree(folder)
+
+
+def _fill(folder: Path, setting: Setting, data: Data, trials, train_correct, test_correct, diverged) -> None:
+    store = zarr.create_group(LocalStore(folder), zarr_format=3)
+    store.attrs.update(_attributes(setting, data))
+    _wide_array(store, "train_correct", train_correct)
+    _wide_array(store, "test_correct", test_correct)
+    _array(store, "trial", np.asarray(trials, dtype=np.int64))
+    _array(store, "diverged", np.asarray(diverged, dtype=bool))
+    _array(store, "subset_checksum", _checksums(setting, data, trials))
+    _array(store, "train_label", data.y_train)
+    _array(store, "test_label", data.y_test)
 
 
 def _attributes(setting: Setting, data: Data) -> dict:
@@ -63,16 +97,31 @@ def _attributes(setting: Setting, data: Data) -> dict:
     return {"fingerprint": setting.fingerprint(data), "setting": described, "order_hash": data.order_hash}
 
 
-def _array(store: zarr.Group, name: str, values: np.ndarray, axes: tuple[str, ...]) -> None:
-    wide = values.ndim == 2
-    store.create_array(
+def _array(store: zarr.Group, name: str, values: np.ndarray) -> None:
+    options = {"chunks": values.shape, "compressors": [ZstdCodec(level=12)], "dimension_names": VARIABLES[name]}
+    store.create_array(name, data=np.ascontiguousarray(values), **options)
+
+
+def _wide_array(store: zarr.Group, name: str, values) -> None:
+    """Truth values ``(t, width)``, a chunk of columns after the other, so that no more than one is in memory."""
+    trials, width = values.shape
+    array = store.create_array(
         name,
-        data=np.ascontiguousarray(values),
-        chunks=(len(values), EXAMPLES_A_CHUNK) if wide else values.shape,
-        filters=[TransposeCodec(order=(1, 0))] if wide else None,
+        shape=(trials, width),
+        dtype=bool,
+        chunks=(trials, EXAMPLES_A_CHUNK),
+        filters=[TransposeCodec(order=(1, 0))],
         compressors=[ZstdCodec(level=12)],
-        dimension_names=axes,
+        dimension_names=VARIABLES[name],
     )
+    for first in range(0, width, EXAMPLES_A_CHUNK):
+        array[:, first : first + EXAMPLES_A_CHUNK] = values[:, first : first + EXAMPLES_A_CHUNK]
+
+
+def _checksums(setting: Setting, data: Data, trials) -> np.ndarray:
+    slices = (trials[start : start + TRIALS_A_SLICE] for start in range(0, len(trials), TRIALS_A_SLICE))
+    masks = (subsets.members(setting.seed, chosen, data.n, setting.ratio) for chosen in slices)
+    return np.concatenate([subsets.checksums(some) for some in masks])
 
 
 def _zip(folder: Path, part: Path, path: Path) -> None:
@@ -93,9 +142,12 @@ def load(path: Path) -> xr.Dataset:
     try:
         _check_archive(path)
         with ZipStore(path, mode="r") as store:
-            return xr.open_zarr(store, consolidated=False, chunks=None).load()
+            dataset = xr.open_zarr(store, consolidated=False, chunks=None).load()
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError, RuntimeError) as error:
         raise PredictionError(f"{path} is damaged ({error}); delete it and run `dvc pull` or `dvc repro`") from error
+    _check_is_ours(dataset, str(path))
+    dataset.encoding["source"] = str(path)
+    return dataset
 
 
 def _check_archive(path: Path) -> None:
@@ -107,25 +159,68 @@ def _check_archive(path: Path) -> None:
 def verify(dataset: xr.Dataset, setting: Setting, data: Data) -> np.ndarray:
     """Check that a prediction file belongs to ``setting`` on ``data``; return the masks, bool ``(trial, train)``.
 
-    Raises `PredictionError` if the data order, the fingerprint or a subset checksum differs.
+    Raises `PredictionError` if the data order, the fingerprint or a subset checksum differs, or something is missing.
     """
-    if dataset.attrs["order_hash"] != data.order_hash:
-        raise PredictionError(
-            f"predictions were made on data with order hash {dataset.attrs['order_hash']}, but data set {data.name!r} has "
-            f"{data.order_hash}; the data, or their order, changed"
-        )
-    if dataset.attrs["fingerprint"] != setting.fingerprint(data):
-        raise PredictionError(f"predictions were made with other parameters: {_difference(dataset, setting)}")
+    _check_origin(dataset, setting, data)
     masks = subsets.members(setting.seed, dataset.trial.values, data.n, setting.ratio)
-    wrong = np.flatnonzero(subsets.checksums(masks) != dataset.subset_checksum.values)
-    if len(wrong):
-        raise PredictionError(
-            f"subset checksums of {len(wrong)} trials differ, the first is {dataset.trial.values[wrong[0]]}"
-        )
+    _check_subsets(dataset, subsets.checksums(masks))
     return masks
 
 
-def _difference(dataset: xr.Dataset, setting: Setting) -> str:
-    ours, theirs = json.loads(setting.model_dump_json(exclude={"trials"})), json.loads(dataset.attrs["setting"])
-    changed = [key for key in ours if ours[key] != theirs.get(key)]
-    return "; ".join(f"{key} was {theirs.get(key)}, is {ours[key]}" for key in changed) or "the fingerprint differs"
+def check(dataset: xr.Dataset, setting: Setting, data: Data) -> None:
+    """The checks of `verify` without holding the masks of all trials."""
+    _check_origin(dataset, setting, data)
+    _check_subsets(dataset, _checksums(setting, data, dataset.trial.values))
+
+
+def _check_is_ours(dataset: xr.Dataset, source: str) -> None:
+    missing = [name for name in ATTRIBUTES if name not in dataset.attrs]
+    missing += [name for name, axes in VARIABLES.items() if name not in dataset or dataset[name].dims != axes]
+    if missing:
+        raise PredictionError(
+            f"{source} is no prediction file of this study: it lacks {', '.join(missing)}. Delete it or name another file"
+        )
+
+
+def _source(dataset: xr.Dataset) -> str:
+    return dataset.encoding.get("source", "the data set")
+
+
+def _check_origin(dataset: xr.Dataset, setting: Setting, data: Data) -> None:
+    source = _source(dataset)
+    _check_is_ours(dataset, source)
+    if dataset.attrs["order_hash"] != data.order_hash:
+        raise PredictionError(
+            f"{source}: predictions were made on data with order hash {dataset.attrs['order_hash']}, but data set "
+            f"{data.name!r} has {data.order_hash}; the data, or their order, changed. Bring the data back, or delete the "
+            "file to train all trials anew"
+        )
+    if dataset.attrs["fingerprint"] != setting.fingerprint(data):
+        difference = other_parameters(dataset, setting) or "the fingerprint differs"
+        raise PredictionError(f"{source}: predictions were made with other parameters: {difference}")
+    if (dataset.sizes["train"], dataset.sizes["test"]) != (data.n, data.n_test):
+        raise PredictionError(
+            f"{source} holds {dataset.sizes['train']} training and {dataset.sizes['test']} test examples, but data set "
+            f"{data.name!r} has {data.n} and {data.n_test}; the file is damaged, delete it"
+        )
+
+
+def _check_subsets(dataset: xr.Dataset, checksums: np.ndarray) -> None:
+    trials, wrong = dataset.trial.values, np.flatnonzero(checksums != dataset.subset_checksum.values)
+    if len(wrong):
+        raise PredictionError(
+            f"{_source(dataset)}: subset checksums of {len(wrong)} trials differ, the first is {trials[wrong[0]]}"
+        )
+
+
+def other_parameters(dataset: xr.Dataset, setting: Setting) -> str:
+    """What differs between the parameters of a prediction file and those of ``setting``; empty if nothing that counts."""
+    ours = _telling(json.loads(setting.model_dump_json(exclude={"trials"})))
+    theirs = _telling(json.loads(dataset.attrs["setting"]))
+    changed = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
+    return "; ".join(f"{key} was {theirs.get(key)}, is {ours.get(key)}" for key in changed)
+
+
+def _telling(tree):
+    """Parameters without the one that changes no prediction."""
+    return {k: _telling(v) for k, v in tree.items() if k != "models_at_once"} if isinstance(tree, dict) else tree

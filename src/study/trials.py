@@ -1,97 +1,202 @@
-"""Run the trials of a setting: many models on random subsets, on any number of Dask workers, interruptible at any moment.
+"""Run the trials of a setting: many models on random subsets, on any number of workers, interruptible at any moment.
 
 The work is cut into blocks of trials. Workers train blocks and return bits; only this process writes files, one for each
 finished block, under a temporary name and then renamed, in ``.scratch/<fingerprint>/``. A run that finds rows with its own
 fingerprint, in that folder or in the prediction file, trains only what is missing. Killing it at any moment costs the
 blocks in flight.
 
-By default the workers are one process a core; ``STUDY_SCHEDULER=tcp://host:8786`` names any other Dask cluster.
+Other machines help in two ways: as workers of one cluster (`study.workers`), or by training a range of trials into a file
+of their own (`train_range`), which `merge` adds to the prediction file.
 """
 
-import os
 import shutil
-import zipfile
-from contextlib import contextmanager
+import sys
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import dask
 import numpy as np
-from dask.distributed import Client, LocalCluster, as_completed
+from dask.distributed import Client
 from filelock import FileLock, Timeout
 
 from study import data as datasets
-from study import predictions, subsets
+from study import predictions, rows, subsets
 from study.data import Data
 from study.params import Setting
+from study.predictions import PredictionError
 from study.progress import Progress
+from study.rows import Rows
+from study.workers import TrainingError, cluster, explained, one_thread, results
 
 SCRATCH = Path(".scratch")
 
 
-@contextmanager
-def cluster(workers: int | None = None):
-    """A Dask client: of ``$STUDY_SCHEDULER`` if that is set, else of ``workers`` single-threaded processes.
+@dataclass(frozen=True)
+class _Run:
+    """What is to be done: the file ``path`` with the rows of exactly ``trials``; ``scratch`` holds finished blocks."""
 
-    Their number is ``$STUDY_WORKERS`` unless it is given, and one a core by default; 0 yields ``None``, which every function
-    here takes to mean "in this process".
-    """
-    workers = int(os.environ.get("STUDY_WORKERS", os.cpu_count())) if workers is None else workers
-    if workers == 0:
-        yield None
-    elif address := os.environ.get("STUDY_SCHEDULER"):
-        with Client(address) as client:
-            yield client
-    else:
-        options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "host": "127.0.0.1"}
-        with LocalCluster(**options) as local, Client(local) as client:
-            yield client
+    name: str
+    setting: Setting
+    data: Data
+    trials: range
+    path: Path
+    scratch: Path
 
 
 def train(name: str, setting: Setting, workers: int | None = None) -> Path:
     """Bring ``predictions/<name>.zarr.zip`` to exactly the trials 0 ... ``setting.trials`` - 1; return its path.
 
-    ``workers`` as in `cluster`, which is started only if a row is missing. Raises ``RuntimeError`` if another process is
-    training the same setting.
+    ``workers`` as in `study.workers.cluster`, which is started only if a row is missing. A file of other parameters is
+    replaced when all trials are there. Raises `PredictionError` for a file that is damaged or was made on other data, and
+    `TrainingError` if the run cannot go on, be it that another process trains the setting; finished blocks are kept.
     """
     data = datasets.load(setting.data)
-    path, scratch = predictions.path_of(name), SCRATCH / setting.fingerprint(data)
-    scratch.mkdir(parents=True, exist_ok=True)
-    with _alone(name, scratch):
-        rows = _rows_of_file(path, setting, data) | _rows_of_scratch(scratch)
-        missing = [trial for trial in range(setting.trials) if trial not in rows]
-        for block in _train_blocks(name, setting, data, missing, workers) if missing else ():
-            _keep(scratch, block)
-            rows |= _by_trial(block)
-        _assemble(path, setting, data, rows)
-        shutil.rmtree(scratch)
-    return path
+    scratch = SCRATCH / setting.fingerprint(data)
+    return _bring(_Run(name, setting, data, range(setting.trials), predictions.path_of(name), scratch), workers)
+
+
+def train_range(name: str, setting: Setting, trials: range, out: Path, workers: int | None = None) -> Path:
+    """Train just ``trials``, whatever ``setting.trials`` says, into the prediction file ``out``; return its path.
+
+    For another machine, whose file `merge` adds to the others. Resumes and raises like `train`; besides, raises
+    `PredictionError` if ``out`` holds a trial of another range.
+    """
+    data = datasets.load(setting.data)
+    held = predictions.load(out).trial.values.tolist() if out.is_file() else []
+    if others := sorted(set(held) - set(trials)):
+        raise PredictionError(f"{out} holds trial {others[0]}, which is not of {_span('trials', trials)}; name another file")
+    scratch = SCRATCH / f"{setting.fingerprint(data)}-{trials.start}-{trials.stop}"
+    return _bring(_Run(name, setting, data, trials, out, scratch), workers)
+
+
+def merge(name: str, setting: Setting, files: list[Path]) -> tuple[Path, list[int]]:
+    """Add the rows of other prediction files of the setting to ``predictions/<name>.zarr.zip``; return it and its trials.
+
+    Raises `PredictionError`, and changes nothing, if one of the files was made by other parameters or on other data, if its
+    subsets are not those of its trials, or if a trial that two files hold has different rows in them.
+    """
+    data, path, together = datasets.load(setting.data), predictions.path_of(name), {}
+    with _alone(name, path.name):
+        predictions.sweep(path)
+        for file in [path, *files] if path.is_file() else files:
+            found = rows.of_dataset(predictions.load(file), setting, data)
+            together = rows.join(together, found, file)
+        rows.write(path, setting, data, together, sorted(together))
+    return path, sorted(together)
+
+
+def _bring(run: _Run, workers: int | None) -> Path:
+    """Collect the rows that are there, train those that are missing, write the file."""
+    with _alone(run.name, run.scratch.name, run.path.name):
+        run.scratch.mkdir(parents=True, exist_ok=True)
+        _sweep(run)
+        found = _rows_of_file(run) | rows.of_scratch(run.scratch)
+        with _told(run, found):
+            _train_missing(run, found, workers)
+            rows.write(run.path, run.setting, run.data, found, run.trials)
+        shutil.rmtree(run.scratch)
+    _report_diverged(run, found)
+    return run.path
 
 
 @contextmanager
-def _alone(name: str, scratch: Path):
-    lock = FileLock(scratch.with_suffix(".lock"), blocking=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise RuntimeError(f"another process is training {name} (lock {lock.lock_file}); wait for it or end it") from None
+def _alone(name: str, *marks: str):
+    """Hold the lock of each mark: the work of a fingerprint and the file that is to be written."""
+    SCRATCH.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as held:
+        for lock in (FileLock(SCRATCH / f"{mark}.lock", blocking=False) for mark in marks):
+            try:
+                held.enter_context(lock)
+            except Timeout:
+                raise TrainingError(
+                    f"another process is training {name} (lock {lock.lock_file}); wait for it or end it"
+                ) from None
+        yield
+
+
+def _sweep(run: _Run) -> None:
+    """Remove what killed runs left half-written."""
+    predictions.sweep(run.path)
+    for part in run.scratch.glob("*.part"):
+        part.unlink()
+
+
+@contextmanager
+def _told(run: _Run, found: Rows):
+    """Whoever is interrupted, by a fault or by hand, learns what is kept."""
     try:
         yield
-    finally:
-        lock.release()
+    except (TrainingError, PredictionError) as error:
+        raise TrainingError(f"{error}. {_kept(run, found)}") from error
+    except KeyboardInterrupt:
+        _say(f"interrupted. {_kept(run, found)}")
+        raise
 
 
-def _train_blocks(name: str, setting: Setting, data: Data, missing: list[int], workers: int | None):
+def _kept(run: _Run, found: Rows) -> str:
+    finished = len(found.keys() & set(run.trials))
+    return (
+        f"{finished:,} of {len(run.trials):,} trials are finished and kept ({run.scratch}); the next run goes on from there"
+    )
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _report_diverged(run: _Run, found: Rows) -> None:
+    diverged = [trial for trial in run.trials if found[trial].diverged]
+    if diverged:
+        few = ", ".join(map(str, diverged[:10])) + (" ..." if len(diverged) > 10 else "")
+        _say(f"{run.name}: {len(diverged)} trial(s) diverged ({few}); the file marks them, and estimates leave them out")
+
+
+def _rows_of_file(run: _Run) -> Rows:
+    """Rows of the prediction file if there is one; a file of other parameters has none to offer, and will be replaced."""
+    if not run.path.is_file():
+        return {}
+    dataset = predictions.load(run.path)
+    if difference := predictions.other_parameters(dataset, run.setting):
+        _say(f"{run.path} was made with other parameters ({difference}); it is replaced when all trials are trained")
+        return {}
+    return rows.of_dataset(dataset, run.setting, run.data)
+
+
+def _train_missing(run: _Run, found: Rows, workers: int | None) -> None:
+    """Train what is not in ``found``; each block is kept on the disk and added to ``found`` as it finishes."""
+    missing = [trial for trial in run.trials if trial not in found]
+    if not missing:
+        return
+    with closing(_train_blocks(run, missing, workers)) as blocks:
+        for block in blocks:
+            rows.keep(run.scratch, block)
+            found.update(rows.of_block(block))
+
+
+def _train_blocks(run: _Run, missing: list[int], workers: int | None):
     """Finished blocks, in the order in which they finish."""
-    size = setting.learner.models_at_once
+    size = run.setting.learner.models_at_once
     blocks = [missing[start : start + size] for start in range(0, len(missing), size)]
-    with cluster(workers) as client, Progress(f"train {name}", total=len(missing), unit="models") as progress:
-        for block in _map(_train_block, data, [(setting, block) for block in blocks], client):
+    jobs = {f"{_span('trials', block)} of {run.name}": (run.setting, block) for block in blocks}
+    with cluster(workers) as client, Progress(f"train {run.name}", total=len(missing), unit="models") as progress:
+        for block in _map(_train_block, run.data, jobs, client):
             progress.advance(len(block["trials"]))
             yield block
 
 
+def _span(noun: str, numbers) -> str:
+    """``trials 3 to 5`` if none is left out between them."""
+    first, last = numbers[0], numbers[-1]
+    return (
+        f"{noun} {first} to {last}" if len(numbers) == last - first + 1 else f"{len(numbers)} {noun} from {first} to {last}"
+    )
+
+
 def _train_block(data: Data, setting: Setting, trials: list[int]) -> dict[str, np.ndarray]:
     members = subsets.members(setting.seed, trials, data.n, setting.ratio)
-    labels = setting.learner.fit_predict(data, members, subsets.trial_seeds(setting.seed, trials))
+    with one_thread():
+        labels = setting.learner.fit_predict(data, members, subsets.trial_seeds(setting.seed, trials))
     return {
         "trials": np.array(trials, dtype=np.int64),
         "train_correct": labels[0] == data.y_train,
@@ -107,7 +212,7 @@ def predict(learner, data: Data, members: np.ndarray, seeds: list, client: Clien
     models whose subsets have the same size are trained together. Raises ``RuntimeError`` if a model diverged.
     """
     blocks = _blocks_of_one_size(members, learner.models_at_once)
-    jobs = [(learner, block, members[block], [seeds[row] for row in block]) for block in blocks]
+    jobs = {_span("models", block): (learner, block, members[block], [seeds[row] for row in block]) for block in blocks}
     train = np.empty((len(members), data.n), dtype=np.int16)
     test = np.empty((len(members), data.n_test), dtype=np.int16)
     for block, labels in _map(_predict_block, data, jobs, client):
@@ -120,84 +225,31 @@ def predict(learner, data: Data, members: np.ndarray, seeds: list, client: Clien
 def _blocks_of_one_size(members: np.ndarray, at_once: int) -> list[np.ndarray]:
     sizes = members.sum(1)
     groups = [np.flatnonzero(sizes == size) for size in np.unique(sizes)]
-    return [rows[start : start + at_once] for rows in groups for start in range(0, len(rows), at_once)]
+    return [group[start : start + at_once] for group in groups for start in range(0, len(group), at_once)]
 
 
 def _predict_block(data: Data, learner, block: np.ndarray, members: np.ndarray, seeds: list):
-    return block, learner.fit_predict(data, members, seeds)
+    with one_thread():
+        return block, learner.fit_predict(data, members, seeds)
 
 
-def _map(function, data: Data, jobs: list[tuple], client: Client | None):
-    """Results of ``function(data, *job)`` as they finish; a worker that dies is replaced and its jobs are done again."""
+def _map(function, data: Data, jobs: dict[str, tuple], client: Client | None):
+    """Results of ``function(data, *job)`` as they finish; a worker that dies is replaced and its jobs are done again.
+
+    The key of a job says what it trains, for messages.
+    """
     if client is None:
-        yield from (function(data, *job) for job in jobs)
+        for what, job in jobs.items():
+            with explained(what):
+                result = function(data, *job)
+            yield result
         return
-    shared = client.submit(_deliver, data, pure=False)
-    futures = [client.submit(function, shared, *job, pure=False, retries=2) for job in jobs]
-    for future in as_completed(futures):
-        yield future.result()
-        future.release()
+    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):  # the data are wanted, however large
+        shared = client.submit(_deliver, data, pure=False)
+        futures = {client.submit(function, shared, *job, pure=False, retries=2): what for what, job in jobs.items()}
+    yield from results(futures, client)
 
 
 def _deliver(data: Data) -> Data:
     """The data set as the result of a task: Dask hands it from worker to worker, and makes it anew if its holder dies."""
     return data
-
-
-def _keep(scratch: Path, block: dict[str, np.ndarray]) -> None:
-    """Save one block: ``first-count.npz``, bits packed, complete or not there."""
-    path = scratch / f"{block['trials'][0]:08d}-{len(block['trials'])}.npz"
-    bits = {key: np.packbits(block[key], axis=1) for key in ("train_correct", "test_correct")}
-    shapes = {f"{key}_width": block[key].shape[1] for key in bits}
-    part = path.with_suffix(f".{os.getpid()}.part")
-    with open(part, "wb") as handle:
-        np.savez(handle, **block | bits | shapes)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(part, path)
-
-
-def _rows_of_scratch(scratch: Path) -> dict[int, tuple]:
-    rows = {}
-    for path in sorted(scratch.glob("*.npz")):
-        try:
-            rows |= _by_trial(_read(path))
-        except (zipfile.BadZipFile, OSError, EOFError, KeyError, ValueError):
-            path.unlink()  # damaged on the disk; its trials are trained again
-    return rows
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
-    with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as saved:
-        block = {key: saved[key] for key in saved.files}
-    for key in ("train_correct", "test_correct"):
-        block[key] = np.unpackbits(block[key], axis=1, count=int(block[f"{key}_width"])).astype(bool)
-    return block
-
-
-def _rows_of_file(path: Path, setting: Setting, data: Data) -> dict[int, tuple]:
-    """Rows of an existing prediction file, if it was made by the same setting; a stranger's rows are never used."""
-    if not path.is_file():
-        return {}
-    dataset = predictions.load(path)
-    if dataset.attrs["fingerprint"] != setting.fingerprint(data):
-        return {}
-    predictions.verify(dataset, setting, data)
-    names = {
-        "trials": "trial",
-        "train_correct": "train_correct",
-        "test_correct": "test_correct",
-        "diverged": "diverged",
-    }
-    return _by_trial({key: dataset[variable].values for key, variable in names.items()})
-
-
-def _by_trial(block: dict[str, np.ndarray]) -> dict[int, tuple]:
-    columns = zip(block["trials"], block["train_correct"], block["test_correct"], block["diverged"])
-    return {int(trial): (train, test, diverged) for trial, train, test, diverged in columns}
-
-
-def _assemble(path: Path, setting: Setting, data: Data, rows: dict[int, tuple]) -> None:
-    trials = range(setting.trials)
-    train, test, diverged = zip(*(rows[trial] for trial in trials))
-    predictions.write(path, setting, data, trials, np.stack(train), np.stack(test), np.array(diverged))

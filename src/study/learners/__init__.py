@@ -16,10 +16,12 @@ from typing import Annotated
 
 from pydantic import Field
 
+from study.learners.convnet import ConvNet
 from study.learners.frozen_features import FrozenFeatures
+from study.learners.large_mlp import LargeMlp
 from study.learners.mlp import Mlp
 from study.learners.nearest_neighbour import NearestNeighbour
 
-Learner = Annotated[Mlp | NearestNeighbour | FrozenFeatures, Field(discriminator="name")]
+Learner = Annotated[Mlp | LargeMlp | NearestNeighbour | FrozenFeatures | ConvNet, Field(discriminator="name")]
 
-__all__ = ["FrozenFeatures", "Learner", "Mlp", "NearestNeighbour"]
+__all__ = ["ConvNet", "FrozenFeatures", "LargeMlp", "Learner", "Mlp", "NearestNeighbour"]
