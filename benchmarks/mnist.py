@@ -132,8 +132,10 @@ def main() -> None:
     ours_now["seconds"], ours_now["accuracy"] = seconds, found.mean(0)
     for name, side in (("reference in JAX, float32", plain), ("setting mnist-mlp", ours_now)):
         inside, test = side["accuracy"]
-        print(f"{name}: {side['seconds']:.2f} s a model with {cores} cores, {3600 / side['seconds']:,.0f} an hour; "
-              f"accuracy in subset {inside:.2%}, test {test:.2%}")
+        print(
+            f"{name}: {side['seconds']:.2f} s a model with {cores} cores, {3600 / side['seconds']:,.0f} an hour; "
+            f"accuracy in subset {inside:.2%}, test {test:.2%}"
+        )
     print(f"ratio: {plain['seconds'] / ours_now['seconds']:.1f}")
     print(f"a core's bfloat16 products: {rate / 1e9:.0f} GFLOP/s")
 

@@ -9,10 +9,11 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from study.learners import NearestNeighbour
 
-SECONDS = 60  # longest wait for anything here
+SECONDS = 300  # longest wait for anything here, which a busy machine may take to start a process
 
 
 def wait_until(condition) -> None:
@@ -23,7 +24,7 @@ def wait_until(condition) -> None:
 
 
 class Watched(NearestNeighbour):
-    """Nearest neighbours that write down when a process begins and ends a block, and wait in between while ``hold`` is there."""
+    """Nearest neighbours that write down when a process begins and ends a block, and wait while ``hold`` is there."""
 
     folder: str
 
@@ -38,11 +39,13 @@ class Watched(NearestNeighbour):
 
 
 class Greedy(NearestNeighbour):
-    """Takes all the memory it can get for trials from number 4 on."""
+    """Takes all the memory it can get, up to 8 GiB, once the file ``sign`` is there."""
+
+    sign: str
 
     def fit_predict(self, data, members, seeds):
         hoard = []
-        while seeds[0].trial >= 4 and len(hoard) < 60:
+        while Path(self.sign).exists() and len(hoard) < 64:
             hoard.append(np.ones(2**27, dtype=np.uint8))
             time.sleep(0.05)
         return super().fit_predict(data, members, seeds)
@@ -106,8 +109,13 @@ class Machines:
     def worker(self, address: str, *options: str, **environment: str) -> subprocess.Popen:
         return self._start("worker", address, "--nthreads", "1", *(options or ["--no-nanny"]), **environment)
 
-    def end(self) -> None:
-        for process in self.processes:
-            process.terminate()
-        for process in self.processes:
+    def dismiss(self, *processes: subprocess.Popen) -> None:
+        """End them at once, and the processes that they have started."""
+        alive = [psutil.Process(process.pid) for process in processes if process.poll() is None]
+        for process in [child for parent in alive for child in parent.children(recursive=True)] + alive:
+            process.kill()
+        for process in processes:
             process.wait(SECONDS)
+
+    def end(self) -> None:
+        self.dismiss(*self.processes)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from study import audit, predictions, trials
+from study.learners import Mlp
 from study.predictions import PredictionError
 
 
@@ -88,3 +89,40 @@ def test_the_audit_trains_and_does_not_copy(path, setting, monkeypatch):
         np.zeros((len(seeds), data.n), np.int16), np.zeros((len(seeds), data.n_test), np.int16)
     ))  # fmt: skip
     assert (audit.audit("toy", setting, [0, 1]).agreement < 90).all()
+
+
+def test_another_trial_is_the_control(path, setting, digits):
+    """What two honest models share by themselves, here counted by hand."""
+    file = predictions.load(path)
+    rows = np.hstack([file.train_correct.values, file.test_correct.values])
+    report = audit.audit("toy", setting, [2, 6])
+    assert report.another_trial.tolist() == pytest.approx([100 * (rows[a] == rows[b]).mean() for a, b in ((2, 3), (6, 0))])
+    assert (report.another_trial < 99).all()
+
+
+def test_a_file_of_a_single_trial_has_no_control(folder, small_setting):
+    trials.train("toy", small_setting(trials=1), workers=0)
+    report = audit.audit("toy", small_setting(trials=1), [0])
+    assert report.another_trial.isna().all()
+    assert audit.summary(report, 99.9).endswith("\n1 of 1 trials agree in every bit")
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 50])
+def test_rows_are_met_whatever_company_they_were_trained_in(path, small_setting, monkeypatch, at_once):
+    """They were trained by threes; the audit trains as many together as its own setting says, and never more."""
+    fit_predict, together = Mlp.fit_predict, []
+    monkeypatch.setattr(Mlp, "fit_predict", lambda self, *job: together.append(len(job[-1])) or fit_predict(self, *job))
+    report = audit.audit("toy", small_setting(trials=7, learner={"models_at_once": at_once}), [6, 0, 3, 4, 1])
+    assert report.trial.tolist() == [6, 0, 3, 4, 1] and (report.agreement == 100).all()
+    assert sum(together) == 5 and max(together) <= at_once
+
+
+def test_the_verdict_tells_every_bit_from_nearly_every_bit(path, setting, digits):
+    forge(path, setting, digits, ("train", 4, 123), *(("test", 2, example) for example in range(50)))
+    text = audit.summary(audit.audit("toy", setting, [1, 2, 4]), 99.9)
+    verdict = text.splitlines()[-1]
+    assert verdict.startswith(
+        "1 of 3 trials agree in every bit; 1 in at least 99.9 per cent, but not in every bit; 1 in less than 99.9 per cent; "
+        "rows of different trials agree in "
+    )
+    assert "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9] and 40 more" in text and "[123]" in text

@@ -24,6 +24,7 @@ TINY = {
     "label_smoothing": 0.1,
     "flip": False,
     "crop": 0,
+    "augmented": 1.0,
     "precision": "float32",
     "device": "cpu",
     "models_at_once": 1,
@@ -127,6 +128,21 @@ def test_an_orthogonal_step_follows_the_polar_factor_of_the_gradient_on_a_sphere
     assert 0.07 < moved.norm() / tangential.norm() < 0.13
 
 
+@pytest.mark.parametrize("pixels", [5, 6, 7, 8])
+def test_gradients_in_bfloat16_are_those_of_float32_down_to_the_fewest_pixels_allowed(pixels):
+    """Every weight must meet a pixel: gradients of those that meet only padding are not to be had from oneDNN."""
+    data = planted(pixels=pixels)
+    architecture = TINY["architecture"] | {"stride": 2, "widths": (16, 32, 64), "blocks": (0, 0, 1)}
+    learner, found = tiny(architecture=architecture, precision="bfloat16"), []
+    network = trained(learner, data, [0]).networks[0]
+    for network.precision in ("float32", "bfloat16"):
+        network.module.zero_grad()
+        network.scores(torch.from_numpy(data.x_train)).logsumexp(1).sum().backward()
+        found.append([p.grad.flatten() for p in network.module.parameters()])
+    for exact, rounded in zip(*found):
+        assert (exact - rounded).norm() < 0.1 * exact.norm() + 1e-3
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("orthogonal_rate", [0.0, 0.1])
 def test_planted_corners_are_learned(squares, precision, orthogonal_rate):
@@ -211,6 +227,7 @@ OTHER = {
     "label_smoothing": 0.0,
     "flip": True,
     "crop": 1,
+    "augmented": 0.5,
     "precision": "bfloat16",
 }
 
@@ -221,9 +238,11 @@ def test_the_list_of_other_values_is_complete():
 
 @pytest.mark.parametrize("key", OTHER.keys() - {"architecture"})
 def test_every_hyper_parameter_changes_what_is_learned_and_the_fingerprint(squares, key):
-    assert same(tiny(), tiny(), squares)
-    assert not same(tiny(), tiny(**{key: OTHER[key]}), squares)
-    assert fingerprint(tiny(**{key: OTHER[key]}), squares) != fingerprint(tiny(), squares)
+    base = {"flip": True} if key == "augmented" else {}
+    ours, other = tiny(**base), tiny(**base | {key: OTHER[key]})
+    assert same(ours, ours, squares)
+    assert not same(ours, other, squares)
+    assert fingerprint(ours, squares) != fingerprint(other, squares)
 
 
 @pytest.mark.parametrize("change", [{"stride": 2}, {"widths": (4, 9)}, {"blocks": (1, 1)}])
@@ -266,6 +285,12 @@ def test_every_picture_is_shown_once_an_epoch_and_mirrored_every_other_time(squa
         mirrored[epoch, rows[epoch]] = turned
     assert (mirrored[0] == mirrored[2]).all() and (mirrored[1] == mirrored[3]).all() and (mirrored[0] != mirrored[1]).all()
     assert 0.25 < mirrored[0].mean() < 0.75
+
+
+def test_augmentation_ends_when_it_is_told_to(squares):
+    rows, pictures = shown(tiny(flip=True, crop=1, augmented=0.5, epochs=4), squares)
+    changed = (pictures != squares.x_train[rows]).any((2, 3, 4))
+    assert changed[:2].mean() > 0.5 and not changed[2:].any()
 
 
 def test_without_augmentation_pictures_are_shown_as_they_are(squares):
@@ -325,17 +350,18 @@ def test_a_picture_is_labelled_alike_whatever_is_evaluated_with_it(squares):
     torch.testing.assert_close(networks.features(squares.x_test[order])[0], whole[order])
 
 
-def test_resnet50_is_torchvisions_and_trains_on_small_pictures(squares):
+def test_resnet50_is_torchvisions_and_trains_on_small_pictures():
     from torchvision.models import resnet50
 
+    small = planted(n=20, n_test=4, pixels=20)
     learner = tiny(architecture={"name": "resnet50"}, epochs=1, precision="bfloat16", learning_rate=0.01)
-    networks = trained(learner, squares, [0])
+    networks = trained(learner, small, [0])
     body, head = networks.networks[0].module[1:]
     theirs = {name: value.shape for name, value in resnet50(weights=None, num_classes=4).state_dict().items()}
     ours = body.state_dict() | {f"fc.{name}": value for name, value in head.state_dict().items()}
     assert {name: value.shape for name, value in ours.items()} == theirs
-    assert networks.features(squares.x_test).shape == (1, squares.n_test, 2048)
-    assert set(networks.predict(squares.x_test)[0].tolist()) <= set(range(4))
+    assert networks.features(small.x_test).shape == (1, small.n_test, 2048)
+    assert set(networks.predict(small.x_test)[0].tolist()) <= set(range(4))
 
 
 # what is refused
@@ -370,6 +396,11 @@ def test_what_cannot_be_trained_is_refused_with_a_remedy(squares, monkeypatch):
     grey = Data("grey", squares.x_train[..., 0], squares.y_train, squares.x_test[..., 0], squares.y_test, squares.classes)
     with pytest.raises(ValueError, match="resnet50 needs pictures of 3 channels, got 1; choose compact"):
         trained(tiny(architecture={"name": "resnet50"}), grey)
+    with pytest.raises(ValueError, match="8 × 8 pixels; this architecture needs more than 16 a side; choose compact"):
+        trained(tiny(architecture={"name": "resnet50"}), squares)
+    deep = {"name": "compact", "stride": 2, "widths": (4, 4, 4, 4), "blocks": (0, 0, 0, 0)}
+    with pytest.raises(ValueError, match="needs more than 8 a side; take a smaller stride or fewer widths"):
+        trained(tiny(architecture=deep), squares)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="device is cuda, but torch finds no GPU; choose auto or cpu"):
         trained(tiny(device="cuda"), squares)

@@ -1,5 +1,7 @@
 """Estimators against counting by hand: exact, streamed in blocks, and silent about what the trials cannot tell."""
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from study import estimators
-from study.estimators import count_together, estimate, lemma_bound, standard_error
+from study.estimators import count_together, count_true, estimate, lemma_bound, standard_error
 
 
 def random_arrays(t: int = 120, n: int = 30, n_test: int = 20, seed: int = 0) -> dict[str, np.ndarray]:
@@ -156,6 +158,26 @@ def test_counts_do_not_depend_on_the_layout_in_memory():
     assert np.array_equal(count_together(a[::-1], b[::-1]), expected)
 
 
+@pytest.mark.parametrize("t", [0, 1, 254, 255, 256, 511, 1000])
+def test_columns_are_counted_exactly_beyond_what_a_byte_holds(t):
+    draw = np.random.default_rng(t)
+    a, b = np.ones((t, 7), dtype=bool), draw.random((t, 7)) < 0.9
+    assert count_true(a).tolist() == [t] * 7
+    assert np.array_equal(count_true(b), b.sum(0)) and np.array_equal(count_true(a, b), b.sum(0))
+    assert np.array_equal(count_true(b[::2, 1:6:2], b[::-1][::2, 2::2]), (b[::2, 1:6:2] & b[::-1][::2, 2::2]).sum(0))
+
+
+def test_memorization_needs_a_small_part_of_the_memory_of_its_arrays():
+    members = np.random.default_rng(0).random((4000, 1000)) < 0.7
+    found = estimate(members, members)
+    tracemalloc.start()
+    try:
+        found.memorization  # noqa: B018
+        assert tracemalloc.get_traced_memory()[1] < members.nbytes / 4
+    finally:
+        tracemalloc.stop()
+
+
 # influence on chosen indices, and pairs
 
 
@@ -245,6 +267,71 @@ def test_no_block_of_counts_is_larger_than_allowed(monkeypatch, same_class, visi
     assert 4 * max(sizes) <= 800 and sum(sizes) == visited
 
 
+def test_no_pair_is_lost_where_an_example_was_left_out_once_in_thousands_of_trials():
+    """Terms that cancel are then thousands of times as large as the influence, and single precision loses it."""
+    draw, t = np.random.default_rng(0), 4001
+    members = np.ones((t, 8), dtype=bool)
+    members[:8][np.eye(8, dtype=bool)] = False
+    found = estimate(members, members, draw.random((t, 30)) < np.linspace(0.05, 0.95, 30))
+    infl = np.abs(found.influence()[0])
+    assert infl.min() < 0.06 and infl.max() > 0.9
+    for threshold in infl.ravel():
+        assert len(found.pairs(0.5, threshold, same_class=False)) == (infl >= threshold).sum()
+
+
+@pytest.mark.parametrize("same_class", [True, False])
+def test_blocks_hold_the_pairs_of_the_table(monkeypatch, same_class):
+    monkeypatch.setattr(estimators, "BLOCK_BYTES", 160)
+    found = estimate(**random_arrays())
+    blocks = list(found.pair_blocks(0.3, 0.1, same_class))
+    assert len(blocks) > 4
+    columns = dict(zip(("train", "test", "infl", "std_error"), map(np.concatenate, zip(*blocks))))
+    frame = pd.DataFrame(columns).sort_values(["infl", "train", "test"], ascending=[False, True, True], ignore_index=True)
+    pd.testing.assert_frame_equal(frame, found.pairs(0.3, 0.1, same_class)[list(frame)])
+
+
+@pytest.mark.parametrize("block", [4, 800, 10**6])
+@pytest.mark.parametrize("at_most", [1, 7, 40])
+def test_a_table_that_is_too_long_keeps_its_strongest_pairs_and_says_from_where_on(monkeypatch, block, at_most):
+    monkeypatch.setattr(estimators, "BLOCK_BYTES", block)
+    found = estimate(**random_arrays())
+    whole, kept = found.pairs(0, 0.01, same_class=False), found.pairs(0, 0.01, same_class=False, at_most=at_most)
+    floor = kept.attrs["infl_floor"]
+    assert len(kept) <= at_most < len(whole) and (kept.infl < 0).any() == (at_most > 7)
+    pd.testing.assert_frame_equal(kept, whole[whole.infl.abs() >= floor].reset_index(drop=True), check_like=True)
+    dropped = whole.infl.abs()[whole.infl.abs() < floor]
+    assert np.nextafter(dropped.max(), 1) == floor, "no floor lower than this would do"
+
+
+def test_a_table_that_is_not_too_long_is_left_alone():
+    found = estimate(**random_arrays())
+    whole = found.pairs(0.3, 0.1)
+    pd.testing.assert_frame_equal(found.pairs(0.3, 0.1, at_most=len(whole)), whole)
+    assert found.pairs(0.3, 0.1, at_most=len(whole)).attrs == {}
+
+
+def test_of_pairs_equally_strong_all_are_kept_or_none():
+    """Fifty examples in the same trials have the same influence on a test."""
+    members = np.repeat(np.arange(40) < 20, 50).reshape(40, 50)
+    tests = np.stack([np.arange(40) < 20, np.arange(40) < 15], axis=1)
+    found = estimate(members, members, tests)
+    assert len(found.pairs(0, 0.1, same_class=False)) == 100
+    strongest = found.pairs(0, 0.1, same_class=False, at_most=70)
+    assert strongest.test.tolist() == [0] * 50 and strongest.attrs["infl_floor"] > 0.75
+    none = found.pairs(0, 0.1, same_class=False, at_most=30)
+    assert none.empty and none.dtypes.to_dict() == strongest.dtypes.to_dict() and none.attrs["infl_floor"] > 1
+
+
+def test_no_more_pairs_are_held_than_twice_those_kept_and_a_block(monkeypatch):
+    monkeypatch.setattr(estimators, "BLOCK_BYTES", 400)
+    held, cut = [], estimators._cut
+    monkeypatch.setattr(
+        estimators, "_cut", lambda blocks, *rest: held.append(sum(len(b[0]) for b in blocks)) or cut(blocks, *rest)
+    )
+    estimate(**random_arrays()).pairs(-1, 0, same_class=False, at_most=30)
+    assert len(held) > 5 and max(held) <= 2 * 30 + 100
+
+
 def test_a_pair_exactly_on_both_thresholds_is_one():
     """One quarter and three quarters are exact in binary; a test that rounds on the way would lose the pair."""
     members = np.repeat([True, False], 400)[:, None]
@@ -263,6 +350,14 @@ def test_influence_on_single_pairs_is_a_part_of_the_whole():
     for part, all_ in zip(found.influence_at(train, test), whole):
         assert np.array_equal(part, all_[train, test])
     assert [part.shape for part in found.influence_at([], [])] == [(0,), (0,)]
+
+
+def test_influence_on_single_pairs_does_not_depend_on_the_size_of_blocks(monkeypatch):
+    found, train, test = estimate(**random_arrays()), np.arange(30).repeat(20), np.tile(np.arange(20), 30)
+    whole = found.influence_at(train, test)
+    monkeypatch.setattr(estimators, "BLOCK_BYTES", 120 * 7)
+    for part, all_ in zip(found.influence_at(train, test), whole):
+        assert np.array_equal(part, all_)
 
 
 # what is refused
@@ -315,6 +410,11 @@ def test_two_halves_share_no_trial_and_are_equally_large(t, seed):
     assert (np.diff(first) > 0).all() and (np.diff(second) > 0).all()
 
 
+def test_one_trial_cannot_be_halved():
+    with pytest.raises(ValueError, match="1 trial has no halves"):
+        estimators.halves(1, np.random.default_rng(0))
+
+
 def test_halves_are_drawn_at_random():
     rng = np.random.default_rng(0)
     assert not np.array_equal(estimators.halves(40, rng)[0], estimators.halves(40, rng)[0])
@@ -326,6 +426,18 @@ def test_a_part_is_the_estimate_from_its_rows():
     ours, expected = estimators.part(estimate(**a), rows), estimate(**matrices)
     pd.testing.assert_frame_equal(ours.memorization, expected.memorization)
     pd.testing.assert_frame_equal(ours.pairs(0, 0.1), expected.pairs(0, 0.1))
+
+
+def test_a_part_of_a_part_takes_its_rows_from_the_part_and_copies_none_until_asked():
+    found, rows = estimate(**random_arrays()), np.arange(119, 0, -3)
+    inner, null = (
+        estimators.part(estimators.part(found, rows), np.array([5, 1, 20])),
+        estimators.permuted(found, np.random.default_rng(0)),
+    )
+    assert np.array_equal(inner.members, found.members[rows[[5, 1, 20]]])
+    assert np.array_equal(inner.test_correct, found.test_correct[rows[[5, 1, 20]]])
+    for some in (inner, null):
+        assert some.masks.matrix is found.masks.matrix and some.test_results.matrix is found.test_results.matrix
 
 
 def test_permuting_keeps_every_margin_and_breaks_the_links():
@@ -350,6 +462,13 @@ def test_the_measured_error_is_the_true_one():
     truth = np.mean([1 / 4 / k + 1 / 4 / (100 - k) for k in draw.binomial(100, 0.7, 10_000)])
     assert estimators.mean_squared_error(found, 100) == pytest.approx(truth, rel=0.05)
     assert truth < lemma_bound(100, 0.7)
+
+
+def test_the_measured_error_does_not_depend_on_the_size_of_blocks(monkeypatch):
+    found = estimate(**random_arrays())
+    whole = estimators.mean_squared_error(found, 10)
+    monkeypatch.setattr(estimators, "BLOCK_BYTES", 8 * 12 * 7)
+    assert estimators.mean_squared_error(found, 10) == whole
 
 
 def test_the_error_needs_two_groups():

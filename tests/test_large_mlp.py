@@ -36,7 +36,7 @@ def trained(learner: LargeMlp, data: Data, rows=range(3), seed: int = 0, ratio: 
 
 def parameters(learner: LargeMlp, data: Data, rows=range(3), seed: int = 0) -> list[torch.Tensor]:
     masks = subsets.members(seed, rows, data.n, 0.7)
-    return [network.parameters for network in learner.fit(data, masks, subsets.trial_seeds(seed, rows))]
+    return [network.parameters for network in learner.fit(data, masks, subsets.trial_seeds(seed, rows)).networks]
 
 
 def leaves(network: Network) -> list[torch.Tensor]:
@@ -172,7 +172,7 @@ def test_seed_and_subset_change_a_network(digits):
     (ours,), (other,) = parameters(tiny(), digits, [0]), parameters(tiny(), digits, [0], seed=1)
     assert not torch.equal(ours, other)
     masks = np.repeat(subsets.members(0, [0], digits.n, 0.7), 2, axis=0)
-    first, second = tiny().fit(digits, masks, subsets.trial_seeds(0, [0, 1]))
+    first, second = tiny().fit(digits, masks, subsets.trial_seeds(0, [0, 1])).networks
     assert not torch.equal(first.parameters, second.parameters), "initialisation and order differ on one subset"
 
 
@@ -190,9 +190,9 @@ def test_what_does_not_vary_is_left_out_and_the_rest_is_centred(digits):
 
 def test_features_lead_to_the_predictions(digits):
     masks, seeds = subsets.members(0, [0], digits.n, 0.7), subsets.trial_seeds(0, [0])
-    (network,) = tiny(widths=(24, 20)).fit(digits, masks, seeds)
-    x = tiny().inputs(digits)[1]
-    features = network.features(x)
+    networks = tiny(widths=(24, 20)).fit(digits, masks, seeds)
+    (network,), x = networks.networks, tiny().inputs(digits)[1]
+    (features,) = networks.features(x)
     assert features.shape == (digits.n_test, 20) and features.dtype == torch.float32 and (features >= 0).all()
     logits = features @ network._weights[-1][:20, :10] + network._biases[-1][:10]
     assert torch.equal(logits.argmax(1), network.predict(x))
@@ -200,14 +200,14 @@ def test_features_lead_to_the_predictions(digits):
 
 def test_a_network_that_diverged_predicts_minus_one_and_its_neighbours_do_not(digits, monkeypatch):
     masks, seeds = subsets.members(0, range(3), digits.n, 0.7), subsets.trial_seeds(0, range(3))
-    fit = LargeMlp.fit
+    trained_networks = LargeMlp._trained
 
     def poisoned(self, *arguments):
-        for row, network in enumerate(fit(self, *arguments)):
+        for row, network in enumerate(trained_networks(self, *arguments)):
             network.parameters[5] = torch.nan if row == 1 else network.parameters[5]
             yield network
 
-    monkeypatch.setattr(LargeMlp, "fit", poisoned)
+    monkeypatch.setattr(LargeMlp, "_trained", poisoned)
     for labels in tiny().fit_predict(digits, masks, seeds):
         assert (labels[1] == -1).all() and (labels[[0, 2]] >= 0).all()
     monkeypatch.undo()

@@ -81,6 +81,16 @@ REFUSED = [
     (["audit", "digits", "--trials", "0"], "unknown setting 'digits'; valid settings: digits-frozen-features, digits-mlp, "),
     (["audit", "toy", "--trials", "0"], "predictions/toy.zarr.zip does not exist; `dvc pull` fetches it"),
     (["bench", "models"], "unknown benchmark 'models'; valid: "),
+    (
+        ["train", "toy", "--trials", "2-4", "--out", "part.zarr.zip"],
+        "--trials '2-4' is not of the form first:end with first",
+    ),
+    (
+        ["train", "toy", "--trials", "4:4", "--out", "part.zarr.zip"],
+        "--trials '4:4' is not of the form first:end with first",
+    ),
+    (["merge", "digits", "part.zarr.zip"], "unknown setting 'digits'; valid settings: "),
+    (["merge", "toy", "part.zarr.zip"], "part.zarr.zip does not exist; `dvc pull` fetches it"),
 ]
 
 
@@ -215,7 +225,8 @@ def trained(study, small_setting, digits) -> Path:
 
 def test_the_audit_of_honest_rows_ends_with_code_zero(trained, run):
     code, out, _ = run("audit", "toy", "--trials", "0", "3")
-    assert code == 0 and [line.split()[:2] for line in out.splitlines()[1:]] == [["0", "100.0"], ["3", "100.0"]]
+    assert code == 0 and [line.split()[:2] for line in out.splitlines()[1:-1]] == [["0", "100.0"], ["3", "100.0"]]
+    assert out.splitlines()[-1].startswith("2 of 2 trials agree in every bit; rows of different trials agree in ")
 
 
 def test_the_audit_of_forged_rows_ends_with_code_one_and_names_the_bits(trained, run):
@@ -226,17 +237,40 @@ def test_the_audit_of_forged_rows_ends_with_code_one_and_names_the_bits(trained,
 def test_the_audit_shows_a_single_bit_and_fails_for_it_where_all_must_agree(trained, run):
     """One bit of 1,797 may be another processor's rounding: 99.94 per cent, above the default threshold of 99.9."""
     code, out, _ = run("audit", "toy", "--trials", "2")
-    assert code == 0 and "[30]" in out
+    assert code == 0 and "[30]" in out and "0 of 1 trials agree in every bit; 1 in at least 99.9 per cent, but not" in out
     assert run("audit", "toy", "--trials", "2", "--threshold", "100")[0] == 1
 
 
 def test_the_audit_trains_just_the_trials_that_are_named(trained, run):
     for arguments in (["--trials", "3"], ["3"]):
         _, out, _ = run("audit", "toy", *arguments)
-        assert [line.split()[0] for line in out.splitlines()[1:]] == ["3"], arguments
-    assert [line.split()[0] for line in run("audit", "toy")[1].splitlines()[1:]] == ["0"], "the first, if none is named"
+        assert [line.split()[0] for line in out.splitlines()[1:-1]] == ["3"], arguments
+    assert [line.split()[0] for line in run("audit", "toy")[1].splitlines()[1:-1]] == ["0"], "the first, if none is named"
 
 
 def test_the_audit_of_a_trial_that_does_not_exist_is_refused(trained, run):
     code, _, err = run("audit", "toy", "--trials", "4")
     assert code == 2 and "toy has no trial 4; it holds 4, from 0 to 3" in err
+
+
+# other machines
+
+
+def test_a_range_trained_elsewhere_is_merged(study, run, small_setting, monkeypatch):
+    monkeypatch.setenv("STUDY_WORKERS", "0")
+    path = trials.train("toy", small_setting(trials=4), workers=0)
+    code, out, _ = run("train", "toy", "--trials", "4:6", "--out", "elsewhere/part.zarr.zip")
+    assert (code, out) == (0, "wrote elsewhere/part.zarr.zip\n")
+    code, out, _ = run("merge", "toy", "elsewhere/part.zarr.zip")
+    assert code == 0 and out.splitlines()[0] == "wrote predictions/toy.zarr.zip: 6 trials, from 0 to 5"
+    assert "settings.toy.trials in params.yaml is 4: raise it to 6, or the next run of stage train cuts" in out
+    merged = path.read_bytes()
+    path.unlink()
+    assert trials.train("toy", small_setting(trials=6), workers=0).read_bytes() == merged
+
+
+def test_a_run_that_cannot_go_on_is_one_line(study, run, monkeypatch):
+    monkeypatch.setenv("STUDY_SCHEDULER", "nowhere")
+    code, _, err = run("train", "toy", "--trials", "0:2", "--out", "part.zarr.zip")
+    assert code == 2 and err.startswith("error: STUDY_SCHEDULER is 'nowhere', but no Dask scheduler answers there")
+    assert "0 of 2 trials are finished and kept" in err and not Path("part.zarr.zip").exists()

@@ -1,9 +1,8 @@
-"""Many machines: real schedulers and workers that die, come late and run out of memory; nothing is lost, nothing done twice."""
+"""Many machines: real schedulers and workers that die, join late or run out of memory; nothing is lost or done twice."""
 
-import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-import machines
 import numpy as np
 import pytest
 from machines import Greedy, Log, Machines, Watched, wait_until
@@ -13,11 +12,11 @@ from study.learners import NearestNeighbour
 from study.params import Setting
 from study.workers import TrainingError
 
-T = 12
+T = 20
 
 
 def setting(learner: NearestNeighbour) -> Setting:
-    """Twelve trials; the learners of `machines` compute what nearest neighbours compute, so their fingerprint is the same."""
+    """Few trials; the learners of `machines` compute what nearest neighbours do, so their fingerprint is the same."""
     return Setting(data="digits", learner=learner, ratio=0.7, seed=0, trials=T, revision=1)
 
 
@@ -29,33 +28,33 @@ def serial(tmp_path_factory) -> bytes:
         return trials.train("toy", setting(NearestNeighbour(models_at_once=2)), workers=0).read_bytes()
 
 
-@pytest.fixture
-def cast(folder):
-    """Machines for one test."""
-    cast = Machines(folder)
+@pytest.fixture(scope="module")
+def cast(tmp_path_factory):
+    """Machines for all tests."""
+    cast = Machines(tmp_path_factory.mktemp("machines"))
     yield cast
     cast.end()
 
 
-@pytest.fixture
-def log(folder) -> Log:
-    return Log(folder)
+@pytest.fixture(scope="module")
+def address(cast) -> str:
+    """A scheduler that outlives the tests. The first death of a worker ends a task, where usually the fourth does."""
+    return cast.scheduler(DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0")[0]
 
 
 @pytest.fixture
 def train(folder, monkeypatch):
     """``train(address, learner)``: a run on the workers of a scheduler; ``then(k)`` is called when k blocks are kept."""
+    keep = rows.keep
 
-    def train(address: str, learner: NearestNeighbour, then=lambda kept: None) -> Path:
+    def train(address: str, learner: NearestNeighbour, then=lambda blocks: None) -> Path:
         def keep_and_tell(scratch, block):
             keep(scratch, block)
             then(len(list(scratch.glob("*.npz"))))
 
         monkeypatch.setenv("STUDY_SCHEDULER", address)
-        with monkeypatch.context() as patch:
-            keep = rows.keep
-            patch.setattr(rows, "keep", keep_and_tell)
-            return trials.train("toy", setting(learner))
+        monkeypatch.setattr(rows, "keep", keep_and_tell)
+        return trials.train("toy", setting(learner))
 
     return train
 
@@ -64,93 +63,116 @@ def kept(folder: Path) -> set[int]:
     return {int(trial) for path in folder.glob(".scratch/*/*.npz") for trial in np.load(path)["trials"]}
 
 
-def test_a_worker_is_killed_and_another_joins_late(train, cast, log, folder, serial):
-    address, _ = cast.scheduler()
-    victim, other = cast.worker(address), cast.worker(address)
-    lost = set()
+class Accidents:
+    """Happen beside a run: workers halt within a block, and when all finished ones are kept, one or the scheduler dies."""
 
-    def strike(blocks: int) -> None:
-        if blocks == 2:
-            log.hold.touch()
-            wait_until(lambda: log.in_flight(victim.pid) and log.in_flight(other.pid))
-            lost.update(log.in_flight(victim.pid))
-            victim.kill()
-            late = cast.worker(address)
-            wait_until(lambda: log.in_flight(late.pid))
-            log.hold.unlink()
+    def __init__(self, folder: Path, cast: Machines):
+        self.folder, self.cast, self.log = folder, cast, Log(folder)
+        self.address, self.scheduler = cast.scheduler()
+        self.victim, self.other = cast.worker(self.address), cast.worker(self.address)
+        self.lost: set[int] = set()
+        self.outcomes: list[Future] = []
+        self.aside = ThreadPoolExecutor(1)
 
-    path = train(address, Watched(models_at_once=2, folder=str(folder)), strike)
-    assert path.read_bytes() == serial
-    begun = log.trials("begin")
-    assert set(begun) == set(range(T)) and lost
-    assert {trial for trial, times in begun.items() if times > 1} == lost, "only what was in flight is trained again"
-    assert set(log.trials("end").values()) == {1}
+    def strike(self, blocks: int) -> None:
+        """The first when a block is kept, the second when the worker that joins then has finished one."""
+        if not self.outcomes:
+            self.begin(self.worker_dies_and_another_joins)
+        elif len(self.outcomes) == 1 and self.outcomes[0].done() and self.log.trials("end", self.late.pid):
+            self.begin(self.scheduler_dies)
+
+    def begin(self, accident) -> None:
+        self.log.hold.touch()
+        self.outcomes.append(self.aside.submit(self.halt, accident))
+
+    def halt(self, accident) -> None:
+        try:
+            accident()
+        finally:
+            self.log.hold.unlink()
+
+    def halted(self, worker) -> bool:
+        """Within a block, and no rows are on their way, for these would be lost as well."""
+        return bool(self.log.in_flight(worker.pid)) and kept(self.folder) == set(self.log.trials("end"))
+
+    def worker_dies_and_another_joins(self) -> None:
+        wait_until(lambda: self.halted(self.victim))
+        self.lost = self.log.in_flight(self.victim.pid)
+        self.victim.kill()
+        self.late = self.cast.worker(self.address)
+        wait_until(lambda: self.log.in_flight(self.late.pid))
+
+    def scheduler_dies(self) -> None:
+        wait_until(lambda: self.halted(self.other) or self.halted(self.late))
+        self.scheduler.kill()
+        self.cast.dismiss(self.other, self.late)
 
 
-def test_the_scheduler_is_killed_and_the_run_taken_up_by_fewer_workers(train, cast, log, folder, serial):
-    address, scheduler = cast.scheduler()
-    pair = [cast.worker(address), cast.worker(address)]
+def test_nothing_is_lost_or_done_twice_when_workers_come_and_go_and_the_scheduler_dies(train, cast, folder, serial, address):
+    """Two workers; one is killed; another joins; the scheduler is killed; one worker of a new scheduler does the rest."""
+    accidents, watched = Accidents(folder, cast), Watched(models_at_once=2, folder=str(folder))
+    lost = (
+        r"STUDY_SCHEDULER\) was lost. Start it and its workers again, and run again. \d+ of 20 trials are finished and kept"
+    )
+    with pytest.raises(TrainingError, match=lost):
+        train(accidents.address, watched, accidents.strike)
+    assert [outcome.exception() for outcome in accidents.outcomes] == [None, None]
+    log, before = accidents.log, kept(folder)
+    assert before == set(log.trials("end")) and len(before) >= 6, "what was finished is kept"
+    assert log.trials("end", accidents.late.pid), "who joins late takes part"
+    assert not predictions.path_of("toy").exists()
 
-    def strike(blocks: int) -> None:
-        if blocks == 2:
-            log.hold.touch()
-            wait_until(lambda: all(log.in_flight(worker.pid) for worker in pair))
-            scheduler.kill()
-
-    watched = Watched(models_at_once=2, folder=str(folder))
-    with pytest.raises(TrainingError, match=r"STUDY_SCHEDULER.* was lost. Start it .* run again. 4 of 12 trials are .* kept"):
-        train(address, watched, strike)
-    assert len(kept(folder)) == 4 and not predictions.path_of("toy").exists()
-    before, in_flight = kept(folder), set.union(*(log.in_flight(worker.pid) for worker in pair))
-    for worker in pair:
-        worker.kill()
-    log.hold.unlink()
-
-    address, _ = cast.scheduler()
     alone = cast.worker(address)
     assert train(address, watched).read_bytes() == serial
-    assert not before & set(log.trials("begin", alone.pid)), "what was kept is not trained again"
-    assert {trial for trial, times in log.trials("begin").items() if times > 1} <= in_flight | (set(range(T)) - before)
-    assert set(log.trials("end", alone.pid)) == set(range(T)) - before
+    assert set(log.trials("end", alone.pid)) == set(range(T)) - before, "only what was missing is trained"
+    assert set(log.trials("end").values()) == {1} and accidents.lost, "nothing is trained twice to its end"
+    cast.dismiss(alone)
 
 
-def test_without_a_worker_the_run_ends_with_the_remedy(train, cast, folder, monkeypatch):
+def test_without_a_worker_the_run_ends_with_the_remedy(train, address, monkeypatch):
     monkeypatch.setenv("STUDY_PATIENCE", "1")
     monkeypatch.setattr(workers, "ROLL_CALL_SECONDS", 0.1)
-    address, _ = cast.scheduler()
-    remedy = f"for 1 seconds the scheduler {address} had no worker .* `dask worker {address} --nthreads 1`, and run again"
+    remedy = (
+        f"for 1 seconds the scheduler {address} had no worker .* `dask worker {address} --nthreads 1` in .*, and run again"
+    )
     with pytest.raises(TrainingError, match=remedy):
         train(address, NearestNeighbour(models_at_once=2))
 
 
-def test_a_worker_out_of_memory_is_named_and_what_was_finished_is_kept(train, cast, folder, serial):
-    address, _ = cast.scheduler(DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0")
-    cast.worker(address, "--nanny", "--memory-limit", "1.5GiB", DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE="False")
-    message = r"1 worker\(s\) died while training trials \d to \d+ of toy, .* memory .*Lower models_at_once .* more memory"
+def test_a_worker_out_of_memory_is_reported_and_what_was_finished_is_kept(train, cast, address, folder, serial, monkeypatch):
+    """Its nanny kills it, as any operating system would."""
+    nanny = cast.worker(address, "--nanny", "--memory-limit", "1.5GiB", DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE="False")
+    greedy, sign = Greedy(models_at_once=2, sign=str(folder / "sign")), folder / "sign"
+    message = r"1 worker\(s\) died while training trials \d+ to \d+ of toy, .* memory .* Lower models_at_once .* more memory"
     with pytest.raises(TrainingError, match=message):
-        train(address, Greedy(models_at_once=2))
-    assert kept(folder) <= {0, 1, 2, 3}
-    finished = trials.train("toy", setting(NearestNeighbour(models_at_once=2)), workers=0)
-    assert finished.read_bytes() == serial
+        train(address, greedy, lambda blocks: sign.touch() if blocks == 2 else None)
+    cast.dismiss(nanny)
+    before, again, train_block = kept(folder), [], trials._train_block
+    monkeypatch.setattr(trials, "_train_block", lambda *job: again.extend(job[-1]) or train_block(*job))
+    whole = trials.train("toy", setting(NearestNeighbour(models_at_once=2)), workers=0)
+    assert whole.read_bytes() == serial
+    assert len(before) >= 4 and sorted([*before, *again]) == list(range(T))
 
 
 def test_memory_that_runs_out_in_this_process_has_the_same_remedy(folder, monkeypatch):
-    monkeypatch.setattr(NearestNeighbour, "fit_predict", lambda *arguments: np.empty(2**60))
-    with pytest.raises(TrainingError, match=r"memory ran out while training trials 0 to 2 of toy \(.*\). Lower models_at_once"):
+    monkeypatch.setattr(NearestNeighbour, "fit_predict", lambda *arguments: np.empty(2**56))
+    with pytest.raises(TrainingError, match=r"memory ran out while training trials 0 to 2 of toy \(.*\). Lower models_"):
         trials.train("toy", setting(NearestNeighbour(models_at_once=3)), workers=0)
 
 
-def test_a_worker_from_another_environment_is_told_apart(train, cast, folder):
-    """One that finds a package `study` which is not ours."""
+def test_a_worker_of_another_environment_is_as_good_as_none(train, cast, address, folder, monkeypatch):
+    """It finds a package `study` that is not ours, and Dask makes it leave."""
+    monkeypatch.setenv("STUDY_PATIENCE", "1")
+    monkeypatch.setattr(workers, "ROLL_CALL_SECONDS", 0.1)
     (folder / "elsewhere/study").mkdir(parents=True)
     (folder / "elsewhere/study/__init__.py").touch()
-    address, _ = cast.scheduler()
-    cast.worker(address, PYTHONPATH=f"{folder / 'elsewhere'}{os.pathsep}{Path(machines.__file__).parent}")
-    with pytest.raises(TrainingError, match=r"worker of tcp.* failed with: No module named 'study.*this repository's environment"):
+    stranger = cast.worker(address, PYTHONPATH=str(folder / "elsewhere"))
+    with pytest.raises(TrainingError, match=r"had no worker that could train.* in this repository's environment"):
         train(address, NearestNeighbour(models_at_once=2))
+    cast.dismiss(stranger)
 
 
-@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "localhost", "http://127.0.0.1:8786", ""])
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "localhost", "http://127.0.0.1:8786"])
 def test_an_address_without_a_scheduler_is_refused_with_the_remedy(folder, monkeypatch, address):
     monkeypatch.setattr(workers, "CONNECT_SECONDS", 0.3)
     monkeypatch.setenv("STUDY_SCHEDULER", address)
@@ -159,9 +181,12 @@ def test_an_address_without_a_scheduler_is_refused_with_the_remedy(folder, monke
         pass
 
 
-@pytest.mark.parametrize("variable", ["STUDY_WORKERS", "STUDY_PATIENCE"])
 @pytest.mark.parametrize("value", ["two", "-1", "1.5", ""])
-def test_what_is_no_number_is_refused_with_the_variable(monkeypatch, variable, value):
-    monkeypatch.setenv(variable, value)
-    with pytest.raises(ValueError, match=f"{variable} is '{value}'; it must be a whole number of "):
-        workers.numbers()
+def test_what_is_no_number_is_refused_with_the_variable(monkeypatch, value):
+    for variable, read in {
+        "STUDY_WORKERS": lambda: workers.cluster().__enter__(),
+        "STUDY_PATIENCE": workers.patience,
+    }.items():
+        monkeypatch.setenv(variable, value)
+        with pytest.raises(ValueError, match=f"{variable} is '{value}'; it must be a whole number of "):
+            read()

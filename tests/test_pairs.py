@@ -40,6 +40,42 @@ def test_thresholds_below_the_floors_are_refused_by_name(table, floors, choose):
         choose(table, 0.25, 0.01, floors)
 
 
+def test_a_table_cut_to_its_strongest_pairs_is_refused_below_them(table, floors, tmp_path):
+    """Also after it was written and read again."""
+    table.attrs["infl_floor"] = 0.18
+    table.to_parquet(tmp_path / "pairs.parquet", index=False)
+    for cut in (table, pd.read_parquet(tmp_path / "pairs.parquet")):
+        assert pairs.infl_floor(cut, floors) == 0.18
+        assert len(pairs.select(cut, 0.25, 0.18, floors)) == 2
+        for choose in (pairs.select, pairs.mirrored):
+            with pytest.raises(
+                ValueError, match=r"infl_threshold is 0\.15.*down to 0\.180.*Add trials, or raise estimate\.pairs_k"
+            ):
+                choose(cut, 0.25, 0.15, floors)
+
+
+def test_a_table_that_was_not_cut_is_complete_down_to_the_floor(table, floors):
+    assert pairs.infl_floor(table, floors) == floors.infl_floor
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_tally_of_blocks_counts_what_a_table_would_hold(table, floors, parts):
+    usable = table[table.same_class & (table.mem >= 0.25)]
+    rows = np.array_split(np.arange(len(usable)), parts)
+    blocks = [tuple(usable[column].to_numpy()[part] for column in ("train", "test", "infl", "std_error")) for part in rows]
+    found = pairs.tally(blocks, (5, 6), 0.15, weak=0.4)
+    assert found["by_train"].tolist() == [2, 1, 0, 0, 0] and found["by_test"].tolist() == [1, 2, 0, 0, 0, 0]
+    assert (found["mirrored"], found["weak"]) == (1, 2)
+    counted = pairs.counts(pairs.select(table, 0.25, 0.15, floors))
+    assert counted["pairs"] == found["by_test"].sum() and counted["tests"] == (found["by_test"] > 0).sum()
+
+
+def test_a_tally_of_nothing_is_zero():
+    found = pairs.tally([], (2, 3), 0.15, weak=0.4)
+    assert found["by_train"].tolist() == [0, 0] and found["by_test"].tolist() == [0, 0, 0]
+    assert found["mirrored"] == found["weak"] == 0
+
+
 def test_counts_tell_tests_from_training_examples(table, floors):
     counted = pairs.counts(pairs.select(table, 0.25, 0.15, floors))
     assert counted == {"pairs": 3, "tests": 2, "single-influencer tests": 1, "training examples": 2}

@@ -41,7 +41,8 @@ def test_the_parameters_of_the_study_are_valid(study):
 
 
 def test_every_learner_of_the_study_has_a_setting(study):
-    assert {setting.learner.name for setting in study.settings.values()} == {"mlp", "nearest_neighbour", "frozen_features"}
+    learners = {"mlp", "large_mlp", "nearest_neighbour", "frozen_features", "convnet"}
+    assert {setting.learner.name for setting in study.settings.values()} == learners
 
 
 def test_every_setting_that_a_stage_names_exists(study):
@@ -86,7 +87,7 @@ def test_an_unknown_data_set_is_refused_with_the_valid_names(tmp_path):
 
 
 def test_an_unknown_learner_is_refused_with_the_valid_names(tmp_path):
-    with pytest.raises(ValueError, match=r"'mpl'.*'mlp', 'nearest_neighbour', 'frozen_features'"):
+    with pytest.raises(ValueError, match=r"'mpl'.*'mlp', 'large_mlp', 'nearest_neighbour', 'frozen_features', 'convnet'"):
         load_with(tmp_path, "settings.digits-mlp.learner.name", "mpl")
 
 

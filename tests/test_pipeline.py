@@ -19,7 +19,7 @@ import jupytext
 import pytest
 import yaml
 
-from study import notebooks, params
+from study import data, notebooks, params
 
 ROOT = Path(__file__).parents[1]
 TRIALS = 100
@@ -30,6 +30,14 @@ TOY = {
     "fitting": {"corruption": [0.0, 1.0], "repeats": 2, "shorter": [2, 8]},
     "long_tail": {"n": 100, "n_large": 200, "draws": 40, "prior_draws": 40, "example_points": 1500, "example_draws": 5},
     "localization": {"networks": 3, "representations": 2, "heads": 20, "bootstrap": 20},
+    "scaling": {
+        "timed": ["digits-mlp"],
+        "timed_batch": 2,
+        "repeats": 1,
+        "accuracies": [0.5, 1.0],
+        "file_trials": 50,
+        "simulated_classes": [1, 2, 4],
+    },
 }
 
 
@@ -61,6 +69,8 @@ def change(folder: Path, edit) -> None:
 def make_small(tree: dict) -> None:
     for setting in tree["settings"].values():
         setting["trials"] = TRIALS
+        if setting["data"] in data.RAW_MD5:  # the digits stand in for what would have to be downloaded
+            setting["data"] = "digits"
     for section, values in TOY.items():
         assert values.keys() <= tree[section].keys(), f"params.yaml has no {values.keys() - tree[section].keys()}"
         tree[section] |= values

@@ -94,7 +94,8 @@ def test_a_failure_while_writing_leaves_the_old_file_alone(path, setting, rows, 
     def fail(*arguments):
         raise OSError("disk full")
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
+    remedy = r"toy.zarr.zip could not be written \(disk full\); what stood there is untouched. Make room in .*predictions"
+    with monkeypatch.context() as patch, pytest.raises(PredictionError, match=remedy):
         patch.setattr(predictions.os, "replace", fail)
         predictions.write(path, setting, digits, **rows)
     assert path.read_bytes() == before
@@ -152,6 +153,27 @@ def test_a_file_that_is_no_prediction_file_is_refused(tmp_path):
         predictions.load(tmp_path / "toy.zarr.zip")
 
 
+def test_a_file_of_another_study_is_refused_by_what_it_lacks(path, setting, digits, tmp_path):
+    """Whole, readable and with rows, but not ours; `verify` may be given it without `load`."""
+    file = predictions.load(path)
+    lacking = {
+        "fingerprint, order_hash": file.drop_attrs().assign_attrs(setting="{}"),
+        "subset_checksum": file.drop_vars("subset_checksum"),
+        "train_correct": file.drop_vars("train_correct").assign(train_correct=file.train_correct.T),
+    }
+    for name, stranger in lacking.items():
+        for check in (predictions.verify, predictions.check):
+            with pytest.raises(PredictionError, match=f"is no prediction file of this study: it lacks {name}. Delete it"):
+                check(stranger, setting, digits)
+    stranger = path.parent / "stranger.zarr.zip"
+    xr.Dataset({"height": ("person", [1.7, 1.8])}).to_zarr(tmp_path / "people", consolidated=False, zarr_format=3)
+    predictions._zip(tmp_path / "people", tmp_path / "part", stranger)
+    with pytest.raises(
+        PredictionError, match=r"stranger.zarr.zip is no prediction file of this study: it lacks fingerprint"
+    ):
+        predictions.load(stranger)
+
+
 # belonging
 
 
@@ -171,6 +193,30 @@ def test_data_in_another_order_are_refused_by_their_hash(path, setting, digits):
     other = digits.relabelled(digits.y_train[::-1].copy(), "digits")
     with pytest.raises(PredictionError, match=f"{digits.order_hash}, but data set 'digits' has {other.order_hash}"):
         predictions.verify(predictions.load(path), setting, other)
+
+
+def test_a_file_of_other_numbers_of_examples_is_refused(path, setting, digits):
+    with pytest.raises(PredictionError, match=r"toy.zarr.zip holds 999 training and 797 test examples, but data"):
+        predictions.verify(predictions.load(path).isel(train=slice(999)), setting, digits)
+
+
+def test_how_many_models_trained_at_once_is_no_difference(path, small_setting, digits):
+    other = small_setting(trials=5, learner={"models_at_once": 50})
+    assert predictions.other_parameters(predictions.load(path), other) == ""
+    assert len(predictions.verify(predictions.load(path), other, digits)) == 5
+
+
+def test_the_masks_need_not_be_held_to_be_checked(path, setting, digits, monkeypatch):
+    """At MNIST's scale all masks are 240 MB: they are made and compared a few at a time, here two."""
+    asked, members = [], subsets.members
+    monkeypatch.setattr(predictions, "TRIALS_A_SLICE", 2)
+    monkeypatch.setattr(subsets, "members", lambda seed, some, *rest: asked.append(len(some)) or members(seed, some, *rest))
+    file = predictions.load(path)
+    predictions.check(file, setting, digits)
+    assert asked == [2, 2, 1]
+    file.subset_checksum.values[3] += 1
+    with pytest.raises(PredictionError, match=r"toy.zarr.zip: subset checksums of 1 trials differ, the first is 3"):
+        predictions.check(file, setting, digits)
 
 
 @pytest.mark.parametrize(

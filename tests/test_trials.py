@@ -3,6 +3,7 @@
 import hashlib
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import sys
@@ -12,11 +13,14 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from machines import Unlucky
 
 from study import data as datasets
-from study import predictions, rows, subsets, trials
+from study import estimation, estimators, predictions, rows, subsets, trials
 from study.learners import NearestNeighbour
+from study.params import Setting
 from study.predictions import PredictionError
+from study.workers import TrainingError
 
 FORKS = multiprocessing.get_context("forkserver")  # children that cost no imports, and threads are not forked
 FORKS.set_forkserver_preload(["study.trials", "psutil", "pytest"])
@@ -84,6 +88,23 @@ def test_diverged_trials_are_marked_and_right_about_nothing(train, small_setting
     assert file.diverged.all() and not file.train_correct.any() and not file.test_correct.any()
 
 
+def test_a_diverged_trial_is_reported_and_left_out_of_the_estimates(train, folder, digits, capsys):
+    """Trial 2 of sixty: counted as wrong it would change most examples' estimates, left out it changes none."""
+    learner = Unlucky(models_at_once=7)
+    setting = Setting(data="digits", learner=learner, ratio=0.7, seed=0, trials=60, revision=1)
+    file = predictions.load(train(setting))
+    assert np.flatnonzero(file.diverged.values).tolist() == [2]
+    assert "toy: 1 trial(s) diverged (2); the file marks them, and estimates leave them out" in capsys.readouterr().err
+    found, diverged = estimation.of_setting("toy", setting)
+    good = [trial for trial in range(60) if trial != 2]
+    masks = subsets.members(0, good, 1000, 0.7)
+    labels = NearestNeighbour(models_at_once=60).fit_predict(digits, masks, subsets.trial_seeds(0, good))
+    truth = (digits.y_train, digits.y_test)
+    expected = estimators.estimate(masks, *(found == right for found, right in zip(labels, truth)), *truth)
+    assert diverged == 1 and found.trials == 59
+    assert found.memorization.equals(expected.memorization)
+
+
 def test_progress_is_reported_while_training(train, small_setting, folder, monkeypatch):
     monkeypatch.setenv("STUDY_PROGRESS", str(folder / "progress"))
     train(small_setting())
@@ -124,6 +145,23 @@ def test_a_cluster_starts_beside_another_program_on_its_port():
             taken = socket.create_server(("127.0.0.1", 8787))
         with taken, trials.cluster(1) as client:
             assert client.submit(int, "7").result() == 7
+
+
+def test_a_worker_of_this_machine_is_never_paused_for_good(client):
+    """Over 80 per cent of its memory Dask would pause it, and the run would stand still without a word."""
+    paused = client.run(lambda dask_worker: dask_worker.memory_manager.memory_pause_fraction)
+    assert set(paused.values()) == {False}
+
+
+def test_large_data_reach_the_workers_without_a_complaint(client):
+    """Of any size: Dask warns from 10 MB on, and a warning fails this test."""
+    x = np.random.default_rng(0).random((20, 200_000), dtype=np.float32)
+    y = np.arange(20) % 2
+    large = datasets.Data("large", x, y, x, y, ("0", "1"))
+    train, test = trials.predict(
+        NearestNeighbour(models_at_once=2), large, np.ones((2, 20), dtype=bool), [None, None], client
+    )
+    assert (train == y).all() and (test == y).all()
 
 
 class Fragile(NearestNeighbour):
@@ -187,16 +225,20 @@ def victim(folder: Path, setting, workers: int, blocks: int) -> None:
     trials.train("toy", setting, workers=workers)
 
 
-def kill_after(blocks: int, folder: Path, setting, workers: int = 0) -> list[psutil.Process]:
-    """SIGKILL a training process when it has saved ``blocks`` blocks; return the processes it had started."""
+def kill_after(blocks: int, folder: Path, setting, workers: int = 0, by=signal.SIGKILL) -> list[psutil.Process]:
+    """End a training process when it has saved ``blocks`` blocks; return the processes it had started.
+
+    SIGINT reaches these as well, as it does when a user interrupts what runs in a terminal.
+    """
     process = FORKS.Process(target=victim, args=(folder, setting, workers, blocks))
     process.start()
     while process.is_alive() and len(list(folder.glob(".scratch/*/*.npz"))) < blocks:
         time.sleep(0.005)
     children = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
+    for each in [*children, process] if by == signal.SIGINT else [process]:
+        os.kill(each.pid, by)
     process.join()
-    assert process.exitcode == -signal.SIGKILL, "it ended before it could be killed"
+    assert process.exitcode == (1 if by == signal.SIGINT else -by), "it ended before it could be killed"
     return children
 
 
@@ -215,13 +257,21 @@ def test_a_killed_run_resumes_to_the_same_bytes_and_trains_only_what_is_missing(
     assert sorted([*train.trained, *kept]) == list(range(10))
 
 
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
+def test_a_run_that_ends_on_two_workers_resumes_on_one_to_the_same_bytes(train, small_setting, unbroken, folder, by):
+    started = kill_after(2, folder, small_setting(), workers=2, by=by)
+    kept = saved(folder)
+    assert len(kept) in (4, 6), "rows that two workers have trained"
+    _, alive = psutil.wait_procs(started, timeout=60)
+    assert started and not alive, "no worker outlives its client"
+    assert sha256(train(small_setting())) == unbroken
+    assert sorted([*train.trained, *kept]) == list(range(10))
+
+
 def test_a_run_killed_on_one_worker_resumes_on_two_to_the_same_bytes(client, small_setting, unbroken, folder, monkeypatch):
-    workers = kill_after(2, folder, small_setting(), workers=1)
-    assert len(saved(folder)) in (4, 6), "rows that one worker has trained"
+    kill_after(2, folder, small_setting(), workers=0)
     monkeypatch.setenv("STUDY_SCHEDULER", client.scheduler.address)
     assert sha256(trials.train("toy", small_setting())) == unbroken
-    _, alive = psutil.wait_procs(workers, timeout=30)
-    assert workers and not alive, "no worker outlives its client"
 
 
 WRITING = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree"}
@@ -262,12 +312,20 @@ def test_a_run_may_be_killed_before_any_change_of_a_file(train, small_setting, f
     assert deaths > 20, "fewer changes than a run makes: the trap does not close"
     assert sha256(path) == whole
     assert list(folder.glob(".scratch/*/")) == [], "no scratch folder stays behind"
+    assert {each.name for each in path.parent.iterdir()} == {"whole.zarr.zip", "toy.zarr.zip"}, "nor half of an assembly"
 
 
 def test_a_finished_run_leaves_no_scratch_and_a_second_one_trains_nothing(train, small_setting, unbroken, folder):
     path = train(small_setting())
     assert not list(folder.glob(".scratch/*/")) and os.listdir("predictions") == [path.name]
     assert sha256(train(small_setting())) == unbroken and train.trained == []
+
+
+def test_what_a_killed_assembly_left_is_removed_and_nothing_else(train, small_setting, folder):
+    for name in (".toy.zarr.zip.x7", ".other.zarr.zip.x7", ".toy.zarr"):
+        (folder / "predictions" / name / "zarr").mkdir(parents=True)
+    path = train(small_setting(trials=2))
+    assert {each.name for each in path.parent.iterdir()} == {"toy.zarr.zip", ".other.zarr.zip.x7", ".toy.zarr"}
 
 
 @pytest.fixture
@@ -298,6 +356,11 @@ def test_a_block_that_was_being_written_is_ignored(train, small_setting, unbroke
     assert train.trained == [6, 7, 8, 9]
 
 
+def test_whoever_interrupts_a_run_learns_what_is_kept(interrupted, capsys):
+    scratch = interrupted.relative_to(Path.cwd())
+    assert f"interrupted. 6 of 10 trials are finished and kept ({scratch}); the next run" in capsys.readouterr().err
+
+
 def test_a_block_gets_its_name_when_it_is_complete(train, small_setting, monkeypatch):
     named, replace = [], os.replace
 
@@ -307,7 +370,7 @@ def test_a_block_gets_its_name_when_it_is_complete(train, small_setting, monkeyp
             named.extend(np.load(part)["trials"].tolist())
         replace(part, path)
 
-    monkeypatch.setattr(trials.os, "replace", checked)
+    monkeypatch.setattr(rows.os, "replace", checked)
     train(small_setting())
     assert named == list(range(10))
 
@@ -350,13 +413,44 @@ def test_changed_parameters_never_meet_old_rows(train, small_setting, changes):
     assert train.trained == [0, 1, 2, 3]
 
 
-def test_changed_data_never_meet_old_rows(train, small_setting, digits, monkeypatch):
-    train(small_setting(trials=4))
+def test_a_file_of_other_parameters_stands_until_all_trials_are_there(train, small_setting, folder, monkeypatch, capsys):
+    old = sha256(train(small_setting(trials=4)))
+
+    def fail(*block):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(rows, "keep", fail)
+        train(small_setting(trials=4, seed=1))
+    assert sha256(predictions.path_of("toy")) == old
+    replaced = "predictions/toy.zarr.zip was made with other parameters (seed was 0, is 1); it is replaced when all trials"
+    assert replaced in capsys.readouterr().err
+    assert sha256(train(small_setting(trials=4, seed=1))) != old
+
+
+@pytest.fixture
+def turned(digits) -> datasets.Data:
+    """The training data in the opposite order, under the same name."""
     x, y = digits.x_train[::-1].copy(), digits.y_train[::-1].copy()
-    reversed_ = datasets.Data("digits", x, y, digits.x_test, digits.y_test, digits.classes)
-    monkeypatch.setitem(datasets.DATASETS, "digits", lambda root: reversed_)
-    file = predictions.load(train(small_setting(trials=4)))
-    assert train.trained == [0, 1, 2, 3] and file.attrs["order_hash"] == reversed_.order_hash
+    return datasets.Data("digits", x, y, digits.x_test, digits.y_test, digits.classes)
+
+
+def test_a_changed_order_of_the_data_is_refused_by_its_hash(train, small_setting, digits, turned, monkeypatch):
+    before, now = sha256(train(small_setting(trials=4))), turned.order_hash
+    monkeypatch.setitem(datasets.DATASETS, "digits", lambda root: turned)
+    changed = f"order hash {digits.order_hash}, but data set 'digits' has {now}; .* changed. Bring the data back, or delete"
+    with pytest.raises(PredictionError, match=changed):
+        train(small_setting(trials=4))
+    assert sha256(predictions.path_of("toy")) == before and train.trained == []
+    predictions.path_of("toy").unlink()
+    assert predictions.load(train(small_setting(trials=4))).attrs["order_hash"] == now
+    assert train.trained == [0, 1, 2, 3]
+
+
+def test_blocks_of_data_in_another_order_are_not_used(train, small_setting, interrupted, turned, monkeypatch):
+    monkeypatch.setitem(datasets.DATASETS, "digits", lambda root: turned)
+    train(small_setting(trials=4))
+    assert train.trained == [0, 1, 2, 3]
 
 
 def test_blocks_of_other_parameters_are_left_alone(train, small_setting, unbroken, interrupted):
@@ -365,13 +459,61 @@ def test_blocks_of_other_parameters_are_left_alone(train, small_setting, unbroke
     assert sha256(train(small_setting())) == unbroken
 
 
-def test_a_damaged_prediction_file_is_neither_used_nor_overwritten(train, small_setting):
+DAMAGES = {
+    "truncated": lambda whole: whole[:-100],
+    "edited": lambda whole: whole[: len(whole) // 2] + bytes([whole[len(whole) // 2] ^ 1]) + whole[len(whole) // 2 + 1 :],
+    "emptied": lambda whole: b"",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_prediction_file_is_neither_used_nor_overwritten(train, small_setting, damage):
     path = train(small_setting(trials=4))
-    path.write_bytes(path.read_bytes()[:-100])
+    path.write_bytes(damage(path.read_bytes()))
     before = sha256(path)
     with pytest.raises(PredictionError, match=r"toy.zarr.zip is damaged .* delete it"):
         train(small_setting(trials=10))
     assert sha256(path) == before and train.trained == []
+
+
+def cramped(folder: Path, setting, largest: int) -> None:
+    """Trains where no file may grow beyond ``largest`` bytes, which the kernel refuses as it does on a full disk."""
+    os.chdir(folder)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    try:
+        trials.train("toy", setting, workers=0)
+    except TrainingError as error:
+        (folder / "message").write_text(str(error))
+
+
+def run_cramped(*arguments) -> str:
+    process = FORKS.Process(target=cramped, args=arguments)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    return (arguments[0] / "message").read_text()
+
+
+@pytest.mark.parametrize("largest", [1500, 6000], ids=["chunks", "archive"])
+def test_a_disk_that_fills_up_while_assembling_costs_nothing(train, small_setting, unbroken, folder, largest):
+    old = train(small_setting(seed=1, trials=2)).read_bytes()
+    message = run_cramped(folder, small_setting(learner={"models_at_once": 1}), largest)
+    path = predictions.path_of("toy")
+    assert message.startswith(f"{path} could not be written (") and f"Make room in {folder / 'predictions'}" in message
+    assert "10 of 10 trials are finished and kept (.scratch/" in message
+    assert path.read_bytes() == old and os.listdir("predictions") == [path.name], "nothing is half-written"
+    assert predictions.load(train(small_setting(learner={"models_at_once": 1}))).sizes["trial"] == 10
+    assert train.trained == [], "only the assembly is done again"
+
+
+def test_a_disk_that_fills_up_while_a_block_is_kept_costs_that_block(train, small_setting, folder):
+    setting = small_setting(learner={"models_at_once": 3})
+    kill_after(1, folder, setting)
+    message = run_cramped(folder, setting, 1000)
+    assert "could not be written (" in message and "Make room on that disk, and run again. 3 of 10 trials" in message
+    assert not list(folder.glob(".scratch/*/*.part")), "what does not fit is removed"
+    train(setting)
+    assert train.trained == [3, 4, 5, 6, 7, 8, 9]
 
 
 def occupant(folder: Path, setting, ready, leave) -> None:
@@ -388,10 +530,98 @@ def test_a_second_process_may_not_train_the_same_setting(train, small_setting, u
     process.start()
     try:
         assert ready.wait(60)
-        with pytest.raises(RuntimeError, match=r"another process is training toy .*; wait for it or end it"):
+        with pytest.raises(TrainingError, match=r"another process is training toy .*; wait for it or end it"):
             train(small_setting())
         assert train.trained == []
     finally:
         leave.set()
         process.join()
     assert process.exitcode == 0 and sha256(predictions.path_of("toy")) == unbroken
+
+
+# other machines, each with a range of the trials
+
+
+@pytest.fixture
+def part(folder, small_setting):
+    """``part(4, 10)``: the prediction file of these trials, trained elsewhere."""
+
+    def part(first: int, end: int, **changes) -> Path:
+        out = folder / f"elsewhere/{first}-{end}.zarr.zip"
+        return trials.train_range("toy", small_setting(**changes), range(first, end), out, workers=0)
+
+    return part
+
+
+def test_ranges_trained_apart_are_merged_to_the_bytes_of_one_run(part, small_setting, unbroken):
+    """Whatever number of trials the other machines' own settings name, and in whatever order the files come."""
+    files = [part(7, 10, trials=1), part(0, 4), part(4, 7, trials=99)]
+    path, held = trials.merge("toy", small_setting(), files)
+    assert sha256(path) == unbroken and held == list(range(10))
+
+
+def test_merged_rows_are_not_trained_again(train, part, small_setting, unbroken):
+    train(small_setting(trials=3))
+    _, held = trials.merge("toy", small_setting(), [part(6, 9)])
+    assert held == [0, 1, 2, 6, 7, 8], "a gap may stay"
+    assert sha256(train(small_setting())) == unbroken
+    assert train.trained == [3, 4, 5, 9]
+
+
+def test_a_trial_that_both_files_hold_may_not_differ(train, part, small_setting, digits):
+    path = train(small_setting(trials=6))
+    before, again = sha256(path), predictions.load(part(4, 8))
+    assert trials.merge("toy", small_setting(), [part(4, 8)])[1] == list(range(8)), "equal rows may be there twice"
+    path = train(small_setting(trials=6))
+    assert sha256(path) == before
+    forged = again.train_correct.values.copy()
+    forged[1, [3, 999]] ^= True
+    file = path.parent / "forged.zarr.zip"
+    predictions.write(file, small_setting(), digits, range(4, 8), forged, again.test_correct.values, again.diverged.values)
+    with pytest.raises(
+        PredictionError, match=r"forged.zarr.zip is not merged: its trial 5 differs in 2 examples from the row"
+    ):
+        trials.merge("toy", small_setting(), [file])
+    assert sha256(path) == before
+
+
+def test_what_belongs_to_something_else_is_not_merged(train, part, small_setting, digits, turned, monkeypatch):
+    before, right = sha256(train(small_setting(trials=2))), part(6, 8)
+    strangers = {
+        "seed was 1, is 0": part(2, 4, seed=1),
+        "nowhere.zarr.zip does not exist": Path("nowhere.zarr.zip"),
+        "subset checksums of 2 trials differ, the first is 4": swapped(part(4, 6), small_setting(), digits),
+    }
+    with monkeypatch.context() as patch:
+        patch.setitem(datasets.DATASETS, "digits", lambda root: turned)
+        strangers["the data, or their order, changed"] = part(8, 10)
+    for message, file in strangers.items():
+        with pytest.raises(PredictionError, match=message):
+            trials.merge("toy", small_setting(), [right, file])
+        assert sha256(predictions.path_of("toy")) == before, "nor is what came with it"
+
+
+def swapped(path: Path, setting, digits) -> Path:
+    """The file with its rows, and their checksums, given to each other's trials."""
+    file, checksums = predictions.load(path), predictions._checksums
+    turned_rows = (file[name].values[::-1] for name in (*rows.SPLITS, "diverged"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(predictions, "_checksums", lambda *arguments: checksums(*arguments)[::-1])
+        predictions.write(path, setting, digits, file.trial.values, *turned_rows)
+    return path
+
+
+def test_a_range_resumes_and_keeps_to_itself(part, train, small_setting, interrupted, monkeypatch, folder):
+    """Neither does it use the blocks of an unfinished run nor remove them, and a second machine may share the folder."""
+    trained, train_block = [], trials._train_block
+    monkeypatch.setattr(trials, "_train_block", lambda *job: trained.extend(job[-1]) or train_block(*job))
+    first = part(0, 2).read_bytes()
+    part(0, 2)
+    assert trained == [0, 1] and part(0, 2).read_bytes() == first
+    assert len(list(interrupted.glob("*.npz"))) == 2
+    other = folder / "elsewhere/0-2.zarr.zip"
+    with pytest.raises(
+        PredictionError, match=r"0-2.zarr.zip holds trial 0, which is not of trials 1 to 4; name another file"
+    ):
+        trials.train_range("toy", small_setting(), range(1, 5), other, workers=0)
+    assert other.read_bytes() == first

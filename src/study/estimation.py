@@ -54,8 +54,8 @@ def summarise(estimates: Estimates, table: pd.DataFrame, setting: Setting, rules
     rng = np.random.default_rng(np.random.SeedSequence(rules.seed))
     return {
         "data": setting.data,
-        "n": estimates.members.shape[1],
-        "n_test": estimates.test_correct.shape[1],
+        "n": estimates.shape[0],
+        "n_test": estimates.shape[1],
         "trials": estimates.trials,
         "ratio": setting.ratio,
         **_accuracies(estimates),
@@ -123,7 +123,7 @@ def _pairs(table: pd.DataFrame, estimates: Estimates, rules: Estimate, rng: np.r
 def _counts(estimates: Estimates, rules: Estimate) -> dict:
     thresholds, shape = (
         (rules.mem_threshold, rules.infl_threshold),
-        (estimates.members.shape[1], estimates.test_correct.shape[1]),
+        (estimates.shape[0], estimates.shape[1]),
     )
     found = pairs.tally(estimates.pair_blocks(*thresholds), shape, rules.infl_threshold, WEAK)
     by_test, count = found["by_test"], int(found["by_test"].sum())
@@ -191,16 +191,15 @@ def _one_split(estimates: Estimates, rules: Estimate, rng: np.random.Generator) 
     return {
         **_agreement(first.mem, second.mem),
         "null_pearson": first.mem.corr(shuffled),
-        "pairs_count": len(a),
-        "pairs_jaccard": _jaccard(a, b),
-        **_afresh(a, rest, rules.infl_threshold),
+        "pairs_count": int((a.infl > 0).sum()),
+        **_overlap(a, b),
+        **_afresh(a[a.infl > 0], rest, rules.infl_threshold),
     }
 
 
 def _half(half: Estimates, rules: Estimate) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Memorization, and the pairs of positive influence, from one half of the trials."""
-    found = half.pairs(rules.mem_threshold, rules.infl_threshold)
-    return half.memorization, found[found.infl > 0]
+    """Memorization, and the pairs of either sign, from one half of the trials."""
+    return half.memorization, half.pairs(rules.mem_threshold, rules.infl_threshold)
 
 
 def _agreement(first: pd.Series, second: pd.Series) -> dict:
@@ -213,8 +212,15 @@ def _agreement(first: pd.Series, second: pd.Series) -> dict:
     }
 
 
+def _overlap(a: pd.DataFrame, b: pd.DataFrame) -> dict:
+    """Pairs of positive influence in common over those in either, and how many there are in common with the other half's
+    negative ones: where chance made them, about as many. NaN where there is none in either.
+    """
+    above, again, below = a[a.infl > 0], b[b.infl > 0], b[b.infl < 0]
+    return {"pairs_jaccard": _jaccard(above, again), "mirrored_jaccard": _jaccard(above, below)}
+
+
 def _jaccard(a: pd.DataFrame, b: pd.DataFrame) -> float:
-    """Pairs in common over pairs in either; NaN where there is none in either."""
     both = len(a.merge(b, on=["train", "test"]))
     either = len(a) + len(b) - both
     return both / either if either else float("nan")
@@ -268,9 +274,9 @@ def settling(estimates: Estimates, rules: Estimate) -> pd.DataFrame:
     """How reliability and pairs settle as the number of trials grows: a row for each number and each random choice of them.
 
     ``pairs`` and ``mean_std_error`` (of memorization) come from all ``trials`` chosen, ``null_pairs`` from the same with the
-    masks' rows permuted once. The rest compares two disjoint halves of the choice, ``half`` trials each: correlations of
-    memorization, ``half_pairs`` (the mean of both) and ``pairs_jaccard``. The choices overlap the more, the nearer
-    ``trials`` is to all; where it is all of them, repeats differ only in the split and in the permutation.
+    masks' rows permuted once. The rest compares two disjoint halves of the choice, ``half`` trials each: correlations and
+    error of memorization, ``half_pairs`` (the mean of both) and the pairs in common (see `_overlap`). The choices overlap
+    the more, the nearer ``trials`` is to all; where it is all of them, repeats differ only in split and permutation.
     """
     grid = [*sorted({t for t in rules.settling_trials if t < estimates.trials}), estimates.trials]
     return pd.DataFrame([_settled(estimates, t, repeat, rules) for t in grid for repeat in range(rules.settling_repeats)])
@@ -278,23 +284,17 @@ def settling(estimates: Estimates, rules: Estimate) -> pd.DataFrame:
 
 def _settled(estimates: Estimates, t: int, repeat: int, rules: Estimate) -> dict:
     rng = np.random.default_rng(np.random.SeedSequence(rules.seed, spawn_key=(t, repeat)))
-    chosen = rng.permutation(estimates.trials)[:t]
-    rows = np.sort(chosen[: t // 2]), np.sort(chosen[t // 2 : t // 2 * 2])
-    (first, a), (second, b) = (_half(estimators.part(estimates, half), rules) for half in rows)
+    chosen = estimators.part(estimates, np.sort(rng.permutation(estimates.trials)[:t]))
+    halves = estimators.halves(t, rng)
+    (first, a), (second, b) = (_half(estimators.part(chosen, rows), rules) for rows in halves)
     return {
         "trials": t,
         "repeat": repeat,
-        **_chosen(estimates if t == estimates.trials else estimators.part(estimates, np.sort(chosen)), rules, rng),
+        "mean_std_error": chosen.memorization.std_error.mean(),
+        "pairs": _positive(chosen, rules),
+        "null_pairs": _positive(chosen, rules, estimators.permuted(chosen, rng)),
         "half": t // 2,
         **_agreement(first.mem, second.mem),
-        "half_pairs": (len(a) + len(b)) / 2,
-        "pairs_jaccard": _jaccard(a, b),
-    }
-
-
-def _chosen(estimates: Estimates, rules: Estimate, rng: np.random.Generator) -> dict:
-    return {
-        "mean_std_error": estimates.memorization.std_error.mean(),
-        "pairs": _positive(estimates, rules),
-        "null_pairs": _positive(estimates, rules, estimators.permuted(estimates, rng)),
+        "half_pairs": ((a.infl > 0).sum() + (b.infl > 0).sum()) / 2,
+        **_overlap(a, b),
     }

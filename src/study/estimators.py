@@ -10,15 +10,16 @@ without i are all models less those with i. An example that no model was trained
 NaN, never 0.
 
 The dense matrix of influences is never held to select pairs from it. It is computed in blocks of `BLOCK_BYTES`, class by
-class, only for examples that are memorized enough, and reduced at once. Beyond the boolean arrays themselves, memory
-grows with what is selected, and with ``at_most`` not even with that; `benchmarks/estimation.py` measures it.
+class, only for examples that are memorized enough, and reduced at once; estimates from some of the trials, or from
+permuted ones, share the arrays of all. Beyond these, memory grows with what is selected, and with ``at_most`` not even
+with that; `benchmarks/estimation.py` measures it.
 
 Standard errors are those of a difference of two proportions after adding one success and one failure to each sample
 (Agresti & Caffo 2000), which stay positive where all models agree.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -48,7 +49,8 @@ def estimate(members, train_correct, test_correct=None, train_labels=None, test_
         if len(test_correct) != len(members):
             raise ValueError(f"test_correct has {len(test_correct)} trials, members has {len(members)}")
     labels = _labels("train_labels", train_labels, members), _labels("test_labels", test_labels, test_correct)
-    return Estimates(members, train_correct, test_correct, *labels)
+    test = None if test_correct is None else Rows(test_correct)
+    return Estimates(Rows(members), Rows(train_correct), test, *labels)
 
 
 def _matrix(name: str, values) -> np.ndarray:
@@ -90,23 +92,77 @@ def binomial_bound(t: int, ratio: float) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class Estimates:
-    """What `estimate` returns. Axes: ``members (t, n)``, ``train_correct (t, n)``, ``test_correct (t, n_test)``."""
+class Rows:
+    """Rows ``order`` (indices, default all) of a boolean ``matrix``, copied only as far as they are asked for."""
 
-    members: np.ndarray
-    train_correct: np.ndarray
-    test_correct: np.ndarray | None
+    matrix: np.ndarray
+    order: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.matrix) if self.order is None else len(self.order)
+
+    @property
+    def width(self) -> int:
+        return self.matrix.shape[1]
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        return self.matrix[rows] if self.order is None else self.matrix[self.order[rows]]
+
+    def columns(self, chosen: np.ndarray) -> np.ndarray:
+        """A copy ``(t, len(chosen))``, made row by row, for a whole row fits into a cache and a whole column does not."""
+        copy = np.empty((len(self), len(chosen)), dtype=bool)
+        for row, k in zip(copy, range(len(self)) if self.order is None else self.order):
+            self.matrix[k].take(chosen, out=row, mode="clip")  # the other modes go through a buffer
+        return copy
+
+    def chosen(self, rows: np.ndarray) -> "Rows":
+        """Some of these rows, or all in another order."""
+        return Rows(self.matrix, rows if self.order is None else self.order[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class Estimates:
+    """What `estimate` returns: memorization, influence and pairs from masks and results of the same trials."""
+
+    masks: Rows
+    train_results: Rows
+    test_results: Rows | None
     train_labels: np.ndarray | None
     test_labels: np.ndarray | None
 
     @property
     def trials(self) -> int:
-        return len(self.members)
+        return len(self.masks)
+
+    @property
+    def members(self) -> np.ndarray:
+        """Which examples each trial was trained on, bool ``(t, n)``; for a part of the trials this is a copy."""
+        return self.masks[:]
+
+    @property
+    def train_correct(self) -> np.ndarray:
+        """Which training examples each trial got right, bool ``(t, n)``; for a part of the trials this is a copy."""
+        return self.train_results[:]
+
+    @property
+    def test_correct(self) -> np.ndarray | None:
+        """Which tests each trial got right, bool ``(t, n_test)``; for a part of the trials this is a copy."""
+        return None if self.test_results is None else self.test_results[:]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """n and n_test. Raises ``ValueError`` without ``test_correct``."""
+        return self.masks.width, self._tests().width
+
+    @property
+    def _width(self) -> int:
+        """Number of columns that fill a block."""
+        return max(1, BLOCK_BYTES // self.trials)
 
     @cached_property
     def _members_of(self) -> np.ndarray:
         """Number of trials that each training example is in, int64 ``(n,)``."""
-        return count_true(self.members)
+        return count_true(self.masks)
 
     @cached_property
     def _right_of(self) -> np.ndarray:
@@ -116,7 +172,7 @@ class Estimates:
     @cached_property
     def memorization(self) -> pd.DataFrame:
         """One row an example: index, (label,) mem, std_error, n_in, n_out, in_accuracy, out_accuracy; NaN where unknown."""
-        right_in, n_in, right_out, n_out = _counts(self.members, self.train_correct)
+        right_in, n_in, right_out, n_out = _counts(self.masks, self.train_results)
         in_accuracy, out_accuracy = _share(right_in, n_in), _share(right_out, n_out)
         mem = in_accuracy - out_accuracy
         error = np.where(np.isnan(mem), np.nan, standard_error(right_in, n_in, right_out, n_out))
@@ -130,16 +186,16 @@ class Estimates:
 
         Two float64 arrays ``(len(train), len(test))``. Raises ``ValueError`` without ``test_correct``.
         """
-        train, test = _indices(train, self.members), _indices(test, self._tests())
-        counts = count_together(self.members[:, train], self.test_correct[:, test])
+        train, test = (_indices(chosen, length) for chosen, length in zip((train, test), self.shape))
+        counts = count_together(self.masks.columns(train), self._tests().columns(test))
         return self._differences(counts, train[:, None], test[None, :])
 
     def influence_at(self, train, test) -> tuple[np.ndarray, np.ndarray]:
         """Influence of ``train[k]`` on ``test[k]`` for index arrays of one length, with its standard error."""
         train, test = np.asarray(train, dtype=np.int64), np.asarray(test, dtype=np.int64)
-        step = max(1, BLOCK_BYTES // self.trials)
+        step = self._width
         blocks = [slice(start, start + step) for start in range(0, max(1, len(train)), step)]
-        counts = [count_true(self.members.take(train[k], 1), self._tests().take(test[k], 1)) for k in blocks]
+        counts = [count_true(self.masks.columns(train[k]), self._tests().columns(test[k])) for k in blocks]
         return self._differences(np.concatenate(counts), train, test)
 
     def pairs(
@@ -184,31 +240,51 @@ class Estimates:
         return (influence_of or self)._strong(chosen, same_class, infl_threshold)
 
     def _strong(self, candidates: np.ndarray, same_class: bool, threshold: float) -> Iterator[tuple[np.ndarray, ...]]:
-        """Train, test, infl and std_error of the pairs with abs(infl) >= ``threshold``, block by block.
+        """Train, test, infl and std_error of the pairs with abs(infl) >= ``threshold``, block by block."""
+        for tiles in self._batches(candidates, same_class):
+            trains, tests = zip(*tiles)
+            columns = zip(_columns(self.masks, trains), _columns(self._tests(), tests))
+            for (train, test), (members, correct) in zip(tiles, columns):
+                rows = max(1, BLOCK_BYTES // (4 * len(test)))
+                for part in (slice(start, start + rows) for start in range(0, len(train), rows)):
+                    yield self._above(threshold, train[part], test, count_together(members[:, part], correct))
 
-        A block of counts is first sieved in float32, a little below the threshold; only what is left is computed in full.
-        """
-        for train, test in self._tiles(candidates, same_class):
-            tests = self._tests().take(test, 1)
-            rows = max(1, BLOCK_BYTES // (4 * len(test)))
-            for part in (train[start : start + rows] for start in range(0, len(train), rows)):
-                counts = count_together(self.members.take(part, 1), tests)
-                row, column = self._sieve(counts, part, self._right_of[test], threshold - 1e-4)
-                infl, error = self._differences(counts[row, column], part[row], test[column])
-                kept = np.abs(infl) >= threshold
-                yield part[row][kept], test[column][kept], infl[kept], error[kept]
+    def _above(self, threshold: float, train: np.ndarray, test: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Those of one block, sieved in float32 a little below the threshold; only what is left is computed in full."""
+        row, column = self._sieve(counts, train, self._right_of[test], threshold)
+        infl, error = self._differences(counts[row, column], train[row], test[column])
+        kept = np.abs(infl) >= threshold
+        return train[row][kept], test[column][kept], infl[kept], error[kept]
 
     def _sieve(self, counts: np.ndarray, train: np.ndarray, right: np.ndarray, threshold: float):
-        """Rows and columns where abs(counts / n_in - (right - counts) / n_out) reaches ``threshold``, in three passes."""
+        """Rows and columns where abs(counts / n_in - (right - counts) / n_out) comes near ``threshold``, in three passes."""
         n_in = torch.from_numpy(self._members_of[train]).float()
         n_out = self.trials - n_in
         infl = torch.from_numpy(counts).float().mul_((1 / n_in + 1 / n_out)[:, None])
         infl.addr_(1 / n_out, torch.from_numpy(right).float(), alpha=-1)
-        return (index.numpy() for index in torch.nonzero(infl.abs_() >= threshold, as_tuple=True))
+        terms = self.trials / torch.minimum(n_in, n_out).clamp_(min=1).min().item()  # what cancels is as large as this
+        near = threshold - 1e-4 - 1e-6 * terms
+        return (index.numpy() for index in torch.nonzero(infl.abs_() >= near, as_tuple=True))
+
+    def _batches(self, train: np.ndarray, same_class: bool) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
+        """Tiles in groups whose training columns fit into `BLOCK_BYTES`.
+
+        A class at a time, its columns lie far apart in every row; of many classes, one passage through the rows gathers all.
+        """
+        width, batch, held = self._width, [], 0
+        for label_train, test in self._tiles(train, same_class):
+            for part in (label_train[start : start + width] for start in range(0, len(label_train), width)):
+                if held + len(part) > width:
+                    yield batch
+                    batch, held = [], 0
+                batch.append((part, test))
+                held += len(part)
+        if batch:
+            yield batch
 
     def _tiles(self, train: np.ndarray, same_class: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         if not same_class:
-            yield train, np.arange(self._tests().shape[1])
+            yield train, np.arange(self._tests().width)
             return
         if self.train_labels is None or self.test_labels is None:
             raise ValueError("pairs of the same class need train_labels and test_labels; pass them to estimate()")
@@ -217,10 +293,10 @@ class Estimates:
             if len(tests):
                 yield train[self.train_labels[train] == label], tests
 
-    def _tests(self) -> np.ndarray:
-        if self.test_correct is None:
+    def _tests(self) -> Rows:
+        if self.test_results is None:
             raise ValueError("influence needs test_correct; pass it to estimate()")
-        return self.test_correct
+        return self.test_results
 
     def _same_class(self, train: np.ndarray, test: np.ndarray):
         if self.train_labels is None or self.test_labels is None:
@@ -235,21 +311,21 @@ class Estimates:
         return infl, np.where(np.isnan(infl), np.nan, standard_error(counts, n_in, right_out, n_out))
 
 
-def count_true(matrix: np.ndarray, also: np.ndarray | None = None) -> np.ndarray:
+def count_true(matrix: np.ndarray | Rows, also: np.ndarray | Rows | None = None) -> np.ndarray:
     """How often each column of boolean ``matrix (t, n)`` is true, where ``also (t, n)`` is true too: exact int64 ``(n,)``.
 
     Summed in bytes, as many rows at a time as a byte can count, which is ten times as fast as a sum of the whole
     conjunction and never holds it.
     """
-    total = np.zeros(matrix.shape[1], dtype=np.int64)
-    for start in range(0, len(matrix), BYTE_SUM):
-        rows = matrix[start : start + BYTE_SUM]
-        rows = rows if also is None else rows & also[start : start + BYTE_SUM]
-        total += rows.view(np.uint8).sum(0, dtype=np.uint8)
+    blocks = [slice(start, start + BYTE_SUM) for start in range(0, len(matrix), BYTE_SUM)]
+    total = np.zeros(matrix[:0].shape[1], dtype=np.int64)
+    for rows in blocks:
+        block = matrix[rows] if also is None else matrix[rows] & also[rows]
+        total += block.view(np.uint8).sum(0, dtype=np.uint8)
     return total
 
 
-def _counts(members: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, ...]:
+def _counts(members: np.ndarray | Rows, correct: np.ndarray | Rows) -> tuple[np.ndarray, ...]:
     """For each example: right and trained on, trained on, right and held out, held out."""
     n_in, right_in = count_true(members), count_true(members, correct)
     return right_in, n_in, count_true(correct) - right_in, len(members) - n_in
@@ -257,8 +333,19 @@ def _counts(members: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, ...]:
 
 def count_together(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """How often both are true: exact int32 ``(p, q)`` for boolean ``a (t, p)`` and ``b (t, q)``."""
-    left, right = (torch.from_numpy(np.ascontiguousarray(x)).view(torch.int8) for x in (a.T, b))
+    left, right = _bytes(a).T, _bytes(b)  # views: the product reads columns of a wider array where they lie
     return torch._int_mm(left, right).numpy()  # the int8 product of torch has no public name yet
+
+
+def _bytes(matrix: np.ndarray) -> torch.Tensor:
+    reversed_ = min(matrix.strides) < 0  # which torch cannot view
+    return torch.from_numpy(matrix.copy() if reversed_ else matrix).view(torch.int8)
+
+
+def _columns(rows: Rows, groups: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Groups of columns, gathered at once: views of one copy."""
+    ends = np.cumsum([len(columns) for columns in groups])
+    return np.split(rows.columns(np.concatenate(groups)), ends[:-1], axis=1)
 
 
 def _strongest(blocks: Iterator[tuple[np.ndarray, ...]], at_most: int | None) -> tuple[list[np.ndarray], float | None]:
@@ -290,27 +377,31 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
         return np.divide(part, whole)  # 0 / 0 is NaN: not identified
 
 
-def _indices(chosen, matrix: np.ndarray) -> np.ndarray:
-    return np.arange(matrix.shape[1]) if chosen is None else np.atleast_1d(np.asarray(chosen))
+def _indices(chosen, length: int) -> np.ndarray:
+    return np.arange(length) if chosen is None else np.atleast_1d(np.asarray(chosen))
 
 
 def halves(t: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A random split of ``t`` trials into two halves (of equal size; an odd one is left out), each in ascending order."""
+    """A random split of ``t`` trials into two halves (of equal size; an odd one is left out), each in ascending order.
+
+    Raises ``ValueError`` for fewer than two trials.
+    """
+    if t < 2:
+        raise ValueError(f"{t} trial has no halves to compare; at least two are needed")
     order = rng.permutation(t)[: t // 2 * 2]
     return np.sort(order[: t // 2]), np.sort(order[t // 2 :])
 
 
 def part(estimates: Estimates, rows: np.ndarray) -> Estimates:
-    """The estimates from some of the trials only."""
-    test = None if estimates.test_correct is None else estimates.test_correct[rows]
+    """The estimates from some of the trials only, given by their indices ``rows``."""
+    test = None if estimates.test_results is None else estimates.test_results.chosen(rows)
     labels = estimates.train_labels, estimates.test_labels
-    return Estimates(estimates.members[rows], estimates.train_correct[rows], test, *labels)
+    return Estimates(estimates.masks.chosen(rows), estimates.train_results.chosen(rows), test, *labels)
 
 
 def permuted(estimates: Estimates, rng: np.random.Generator) -> Estimates:
     """The null hypothesis: the rows of the masks dealt to other models, which breaks every link and keeps all margins."""
-    rows, labels = rng.permutation(estimates.trials), (estimates.train_labels, estimates.test_labels)
-    return Estimates(estimates.members[rows], estimates.train_correct, estimates.test_correct, *labels)
+    return replace(estimates, masks=estimates.masks.chosen(rng.permutation(estimates.trials)))
 
 
 def mean_squared_error(estimates: Estimates, t: int) -> float:
@@ -323,13 +414,13 @@ def mean_squared_error(estimates: Estimates, t: int) -> float:
     if groups < 2:
         raise ValueError(f"{estimates.trials} trials hold {groups} groups of {t}; at least two are needed")
     width = max(1, BLOCK_BYTES // (8 * groups))
-    columns = [slice(start, start + width) for start in range(0, estimates.members.shape[1], width)]
+    columns = [slice(start, start + width) for start in range(0, estimates.masks.width, width)]
     return float(np.nanmean(np.concatenate([_variance(estimates, t, groups, chosen) for chosen in columns])))
 
 
 def _variance(estimates: Estimates, t: int, groups: int, columns: slice) -> np.ndarray:
     """Variance of memorization between groups of ``t`` trials, for some of the examples; NaN where a group knows nothing."""
     rows = [slice(start, start + t) for start in range(0, groups * t, t)]
-    counts = (_counts(estimates.members[r, columns], estimates.train_correct[r, columns]) for r in rows)
+    counts = (_counts(estimates.masks[r][:, columns], estimates.train_results[r][:, columns]) for r in rows)
     mem = [_share(right_in, n_in) - _share(right_out, n_out) for right_in, n_in, right_out, n_out in counts]
     return np.var(mem, axis=0, ddof=1)

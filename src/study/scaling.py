@@ -225,7 +225,7 @@ def picture_operations(architecture, pixels: int, classes: int) -> tuple[float, 
     Counted while the network runs on torch's `meta` device, where tensors have shapes and no values.
     """
     with torch.device("meta"):
-        network = torch.nn.Sequential(*architecture.parts(3, classes))
+        network = torch.nn.Sequential(*architecture.parts((pixels, pixels, 3), classes))
         pictures, labels = torch.empty(2, 3, pixels, pixels), torch.zeros(2, dtype=torch.long)
     labelled = _operations(network, pictures)
     return _operations(lambda: cross_entropy(network(pictures), labels).backward()) / 2, labelled / 2
@@ -294,8 +294,8 @@ def simulated(classes: int, setting: Setting, rules: Scaling) -> dict[str, np.nd
         "members": members,
         "train_correct": train_correct,
         "test_correct": draw.random(tests, dtype=np.float32) < np.float32(0.75),
-        "train_labels": np.arange(shape[1]) % classes,
-        "test_labels": np.arange(tests[1]) % classes,
+        "train_labels": np.arange(shape[1]) * classes // shape[1],  # class after class, as a folder of pictures is read
+        "test_labels": np.arange(tests[1]) * classes // tests[1],
     }
 
 
@@ -342,6 +342,19 @@ def extrapolated(estimation: pd.DataFrame, rules: Scaling) -> pd.DataFrame:
         law = power_law(frame.n, frame.seconds, rules.n)
         rows.append({"part": part, **law, "expected": PARTS[part], "by_power": by_power})
     return pd.DataFrame(rows)
+
+
+def measured_speeds(learners: pd.DataFrame, resolutions: pd.DataFrame, machine: dict, name: str) -> list[str]:
+    """Operations a second that were measured on an accelerator, a phrase each: by the records of trained settings, and by
+    setting ``name`` if this stage ran on one. Empty where none was."""
+    there = learners[learners.recorded_gpu.notna()]
+    found = [
+        f"{row.setting} on {row.recorded_gpu}: {row.operations * row.trials / row.recorded_seconds / 1e12:.3g} TFLOP/s"
+        for row in there.itertuples()
+    ]
+    own = resolutions.dropna().iloc[0]
+    here = f"{name} on {machine['gpu']}: {own.trained_operations / own.trained_seconds / 1e12:.3g} TFLOP/s"
+    return [*found, here] if machine["gpu"] else found
 
 
 def training(resolutions: pd.DataFrame, setting: Setting, rules: Scaling, sustained: float) -> pd.DataFrame:

@@ -62,6 +62,11 @@ def _number(variable: str, default: int, meaning: str) -> int:
     return int(text)
 
 
+def patience() -> int:
+    """Seconds that a run waits while no worker is there: ``$STUDY_PATIENCE``; raises ``ValueError`` if that is no number."""
+    return _number("STUDY_PATIENCE", PATIENCE_SECONDS, "seconds to wait for a worker")
+
+
 def _connected(address: str) -> Client:
     try:
         get_address_host_port(address)
@@ -99,8 +104,8 @@ def one_thread():
 def results(futures: dict[Future, str], client: Client):
     """Results of futures as they finish; the text beside each says what it trains.
 
-    Raises `TrainingError` if the scheduler is lost, no worker is there for too long, one cannot import the study, or memory
-    ran out; what a learner raised is raised again.
+    Raises `TrainingError` if the scheduler is lost, if no worker is there for too long, or if memory ran out; what a learner
+    raised is raised again.
     """
     waiting, missing = as_completed(futures), _Missing(client)
     while not waiting.is_empty():
@@ -123,10 +128,6 @@ def _result(future: Future, address: str):
         raise TrainingError(
             f"the scheduler {address} (STUDY_SCHEDULER) was lost. Start it and its workers again, and run again"
         ) from error
-    if isinstance(failure, ImportError):
-        raise TrainingError(
-            f"a worker of {address} failed with: {failure}. Scheduler and workers must run in this repository's environment"
-        ) from failure
     raise failure
 
 
@@ -136,7 +137,7 @@ class _Missing:
     def __init__(self, client: Client):
         self.client, self.address = client, client.scheduler.address
         self.looked = self.seen = time.monotonic()
-        self.patience = _number("STUDY_PATIENCE", PATIENCE_SECONDS, "seconds to wait for a worker")
+        self.patience = patience()
 
     def check(self) -> None:
         now = time.monotonic()
@@ -149,7 +150,8 @@ class _Missing:
         elif now - self.seen > self.patience:
             raise TrainingError(
                 f"for {self.patience} seconds the scheduler {self.address} had no worker that could train. Start some with "
-                f"`dask worker {self.address} --nthreads 1`, and run again; STUDY_PATIENCE sets how long a run waits"
+                f"`dask worker {self.address} --nthreads 1` in this repository's environment (in another they leave as they "
+                "get work), and run again; STUDY_PATIENCE sets how long a run waits"
             )
 
 

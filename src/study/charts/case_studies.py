@@ -7,10 +7,15 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from study.charts import BLUE, GREY, ORANGE, VERMILION, WIDTH, Figure, picture
+from study import claims
+from study.charts import BLACK, BLUE, GREY, ORANGE, SKY, VERMILION, WIDTH, Figure, picture
 from study.data import Data
+from study.quantities import known
 
 LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
+COUNTS = [0, *(digit * 10**power for power in range(6) for digit in (1, 3))]  # ticks of a logarithmic axis of counts
+SHARES = [0.0, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0]  # ticks of a square-root axis
+EXPECTED = "published, as our trials would show it"
 TENTHS = [tenth / 10 for tenth in range(11)]
 SIDE, CELL = 44, 74  # of a drawn digit, and of the cell it stands in
 LOSS = "loss of accuracy (percentage points)"
@@ -18,8 +23,10 @@ POINTS = alt.Axis(labelExpr="format(datum.value * 100, '.3~f')")  # differences 
 PARTS = {"affected": "tests in a pair", "elsewhere": "all other tests", "all": "all tests"}
 
 
-def memorization_histogram(memorization: pd.DataFrame, mem_threshold: float) -> Figure:
-    """How many examples have which memorization, in bins of 0.05, on an axis that shows single examples."""
+def memorization_histogram(
+    memorization: pd.DataFrame, mem_threshold: float, name: str = "memorization_histogram", examples: str = "digits"
+) -> Figure:
+    """How many examples have which memorization, in bins of 0.05, on an axis that shows single ``examples``."""
     lowest = int(np.floor(min(memorization.mem.min(), 0) / 0.05))
     table = _bins(memorization.mem.dropna(), np.arange(lowest, 21) * 0.05)
     chart = (
@@ -32,7 +39,7 @@ def memorization_histogram(memorization: pd.DataFrame, mem_threshold: float) -> 
                 "count:Q",
                 title="examples (count, logarithmic)",
                 scale=alt.Scale(type="symlog"),
-                axis=alt.Axis(values=[0, 1, 3, 10, 30, 100, 300, 1000]),
+                axis=alt.Axis(values=_ticks(table["count"].max())),
             ),
             tooltip=[*_numbers("low", "high"), "count:Q"],
         )
@@ -44,10 +51,10 @@ def memorization_histogram(memorization: pd.DataFrame, mem_threshold: float) -> 
     )
     limit = alt.Chart(pd.DataFrame({"x": [mem_threshold]})).mark_rule(strokeDash=[4, 4]).encode(x="x:Q")
     return Figure(
-        "memorization_histogram",
+        name,
         chart + counts + limit,
         table,
-        "Most digits are not memorized at all, few are memorized in part, and some could not have been classified "
+        f"Most {examples} are not memorized at all, few are memorized in part, and some could not have been classified "
         f"correctly from the others. Dashed: the threshold {mem_threshold:g}.",
         "Histogram of memorization. A tall bar at zero, low bars between, and slightly higher ones towards one.",
     )
@@ -234,7 +241,6 @@ def influence_histogram(pairs: pd.DataFrame, null: pd.DataFrame, infl_threshold:
 
 
 def _influence_panel(table: pd.DataFrame, title: str, colour: str, highest: int, infl_threshold: float):
-    ticks = [tick for tick in (0, 1, 3, 10, 30, 100, 300, 1000) if tick <= highest]
     bars = (
         alt.Chart(table)
         .mark_bar(color=colour)
@@ -251,7 +257,7 @@ def _influence_panel(table: pd.DataFrame, title: str, colour: str, highest: int,
                 "count:Q",
                 title="pairs (log)",
                 scale=alt.Scale(type="symlog", domain=[0, max(highest, 1)]),
-                axis=alt.Axis(values=ticks),
+                axis=alt.Axis(values=_ticks(highest)),
             ),
             tooltip=["side:N", *_numbers("low", "high"), "count:Q"],
         )
@@ -400,6 +406,183 @@ def nearest_neighbour_check(exact: np.ndarray, estimated: pd.DataFrame, networks
         "memorize, against what the nearest-neighbour rule must.",
         "Two scatter plots. Left: points on the diagonal. Right: a loose positive relation.",
     )
+
+
+def side_by_side(summaries: dict[str, dict], published: dict) -> pd.DataFrame:
+    """Summaries of the stage `estimate` by data set as columns of text, each beside what was published of that data set.
+
+    ``published`` holds the published values of `claims.yaml` by claim.
+    """
+    columns, theirs = {}, _published(published)
+    for name, summary in summaries.items():
+        columns[name] = _column(summary)
+        if name in theirs:
+            columns[f"{name}, published"] = theirs[name]
+    rows = list(_column(summary))
+    return pd.DataFrame(columns, index=rows).fillna("–")
+
+
+def _column(summary: dict) -> dict[str, str]:
+    memorized, pairs = summary["memorized"], summary["pairs"]
+    return {
+        "training examples": f"{summary['n']:,}",
+        "test examples": f"{summary['n_test']:,}",
+        "trials": f"{summary['trials']:,}",
+        "accuracy on the subset": _percent(summary["in_accuracy"]),
+        "accuracy on training examples held out": _percent(summary["out_accuracy"]),
+        "accuracy on the test set": _percent(summary["test_accuracy"]),
+        "mean standard error of memorization": f"{summary['mean_std_error']:.4f}",
+        "memorized": f"{memorized['count']:,} ({memorized['share']:.1%})",
+        "memorized, rows permuted": f"{pairs['null_memorized']:,.1f}",
+        "pairs": f"{pairs['count']:,}",
+        "pairs, mirrored tail": f"{pairs['mirrored_count']:,}",
+        "pairs, rows permuted": f"{pairs['null_count']:,.1f}",
+        "share of the pairs that chance explains": _percent(pairs["false_discovery"]),
+        "tests in a pair": f"{pairs['unique_tests']:,} ({pairs['share_of_tests']:.2%})",
+        "tests with a single influencer": f"{pairs['single_influencer_tests']:,}",
+        "training examples in a pair": f"{pairs['unique_trains']:,}",
+    }
+
+
+def _published(published: dict) -> dict[str, dict[str, str]]:
+    """The same rows as `_column`, as far as they were published."""
+    rows = ("pairs", "tests in a pair", "tests with a single influencer", "training examples in a pair")
+    mnist = (published[claim].value for claim in ("mnist-pairs", "mnist-tests-in-pairs", "mnist-tests-with-one-influencer"))
+    cifar100 = (*published["cifar100-pair-counts"].values, published["cifar100-influencer-count"].value)
+    counts = {"MNIST": mnist, "CIFAR-100": cifar100}
+    columns = {name: {row: f"{count:,}" for row, count in zip(rows, found)} for name, found in counts.items()}
+    columns["CIFAR-100"]["accuracy on the test set"] = claims.show_published(published["subset-network-accuracy"])
+    columns["CIFAR-100"]["memorized"] = f"{published['cifar100-memorized-count'].value:,}"
+    return columns
+
+
+def _percent(quantity: dict) -> str:
+    return claims.show(*known(quantity), "percent")
+
+
+def influence_ranked(pairs: pd.DataFrame, infl_threshold: float, published: int, floor: float, shown: int = 300) -> Figure:
+    """The strongest pairs of either sign in order, each with its standard error, beside the ``published`` number of them.
+
+    ``pairs`` are same-class pairs with a memorized example, complete from an absolute influence of ``floor`` on.
+    """
+    strong = pairs.assign(size=pairs.infl.abs()).query("size >= @floor")
+    sides = {"positive": strong[strong.infl > 0], "negative, mirrored": strong[strong.infl < 0]}
+    table = pd.concat([_ranked(side, shown).assign(sign=name) for name, side in sides.items()], ignore_index=True)
+    base = alt.Chart(_with_bars(table, "size", "std_error")).encode(
+        x=alt.X(
+            "rank:Q",
+            title="rank among the pairs of its sign (logarithmic)",
+            scale=alt.Scale(type="log", domain=[0.8, shown], nice=False),
+            axis=alt.Axis(values=COUNTS[1:]),
+        ),
+        color=alt.Color(
+            "sign:N",
+            title="influence",
+            scale=alt.Scale(domain=list(sides), range=[BLUE, ORANGE]),
+            legend=alt.Legend(orient="top"),
+        ),
+    )
+    y = alt.Y("size:Q", title="size of influence (probability)")
+    points = base.mark_point(size=16).encode(y=y, tooltip=["train:Q", "test:Q", *_numbers("infl", "std_error", "mem")])
+    bars = base.mark_rule(opacity=0.3).encode(
+        y=alt.Y("size_low:Q", title="size of influence (probability)"), y2="size_high:Q"
+    )
+    level = alt.Chart(pd.DataFrame({"y": [infl_threshold]})).mark_rule(strokeDash=[4, 4]).encode(y="y:Q")
+    count = alt.Chart(pd.DataFrame({"x": [published]})).mark_rule(strokeDash=[4, 4], color=BLACK).encode(x="x:Q")
+    return Figure(
+        "influence_ranked",
+        level + count + bars + points,
+        table[["sign", "rank", "train", "test", "infl", "std_error", "mem"]],
+        f"The strongest influences of memorized examples on tests of their class, at most {shown} of each sign, with two "
+        f"standard errors to each side. What lies above the level line, at {infl_threshold:g}, is selected; the upright "
+        f"line stands at the {published} pairs that the talk selects. Chance alone would make the two curves equal.",
+        "Two falling curves of points with error bars; the one of positive influences lies above the one of negative ones.",
+    )
+
+
+def _ranked(pairs: pd.DataFrame, shown: int) -> pd.DataFrame:
+    strongest = pairs.sort_values(["size", "train", "test"], ascending=[False, True, True]).head(shown)
+    return strongest.assign(rank=np.arange(1, len(strongest) + 1))
+
+
+def as_measured(published: np.ndarray, memorization: pd.DataFrame, seed: int, repeats: int = 20) -> np.ndarray:
+    """Memorization estimates, float ``(repeats * n,)``, that our trials would give if it were distributed as ``published``.
+
+    ``published (k,)`` are counts in equal bins of [0, 1], inside which memorization is taken as uniform. Each example of
+    ``memorization`` lends its numbers of trials with and without it; models are as often right on what they were trained on
+    as ours are on average. Examples without an estimate take no part. Drawn from ``seed``.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence(seed))
+    frame = memorization.dropna(subset="mem")
+    n_in, n_out = frame.n_in.to_numpy(), frame.n_out.to_numpy()
+    right = (frame.in_accuracy * n_in).sum() / n_in.sum()
+    bins = rng.choice(len(published), p=published / published.sum(), size=(repeats, len(frame)))
+    true = (bins + rng.random(bins.shape)) / len(published)
+    inside, outside = rng.binomial(n_in, right, bins.shape), rng.binomial(n_out, np.clip(right - true, 0, 1))
+    return (inside / n_in - outside / n_out).ravel()
+
+
+def equal_bins(values: np.ndarray, k: int) -> np.ndarray:
+    """Shares of ``values`` in ``k`` equal bins of [0, 1]; what lies outside counts in the nearest one."""
+    return np.histogram(np.clip(values, 0, 1), np.linspace(0, 1, k + 1))[0] / len(values)
+
+
+def published_histogram(memorization: pd.DataFrame, published: np.ndarray, seed: int, null_std: float) -> Figure:
+    """Our memorization beside the published counts in ``k`` equal bins, as they are and as our trials would show them.
+
+    Below, the mean standard error of our estimates in each bin, and ``null_std``, the spread of estimates that are noise.
+    """
+    frame, k = memorization.dropna(subset="mem"), len(published)
+    expected = equal_bins(as_measured(published, memorization, seed), k)
+    shares = {"ours": equal_bins(frame.mem, k), "published": published / published.sum(), EXPECTED: expected}
+    edges = {"low": np.arange(k) / k, "high": np.arange(1, k + 1) / k}
+    errors = frame.std_error.groupby(np.clip((frame.mem * k).astype(int), 0, k - 1)).mean().reindex(range(k))
+    table = pd.concat([pd.DataFrame({"source": name, **edges, "share": share}) for name, share in shares.items()])
+    table = table.assign(std_error=np.where(table.source == "ours", errors.loc[table.index], np.nan)).reset_index(drop=True)
+    chart = alt.vconcat(_shares(table), _noise(table[table.source == "ours"], null_std)).resolve_scale(x="shared")
+    return Figure(
+        "published_histogram",
+        chart,
+        table,
+        "Memorization on CIFAR-100. Bars: our estimates. Black: the published histogram. Dashed: the published histogram as "
+        "it would look if it were measured with our number of trials. Only where bars and dashed line part do the learners "
+        "differ. Below: standard errors of our estimates; the dashed level is the spread of estimates that are nothing but "
+        "noise, from permuted rows.",
+        "Histogram with a tall first bar, low bars in the middle and a higher one at the right end, two step lines over it. "
+        "Below it, points that are highest in the middle.",
+    )
+
+
+def _shares(table: pd.DataFrame) -> alt.LayerChart:
+    y = alt.Y(
+        "share:Q", title="share of the examples", scale=alt.Scale(type="sqrt"), axis=alt.Axis(format="%", values=SHARES)
+    )
+    x = alt.X("low:Q", bin="binned", title=None, axis=alt.Axis(values=TENTHS))
+    tooltip = ["source:N", *_numbers("low", "high", "share", "std_error")]
+    names = ["ours", "published", EXPECTED]
+    color = alt.Color(
+        "source:N", title=None, scale=alt.Scale(domain=names, range=[SKY, BLACK, VERMILION]), legend=alt.Legend(orient="top")
+    )
+    ours = alt.Chart(table[table.source == "ours"]).mark_bar().encode(x=x, x2="high:Q", y=y, color=color, tooltip=tooltip)
+    last = table[table.high == table.high.max()].assign(low=1.0)  # a step line ends where its last bin does
+    steps = alt.Chart(pd.concat([table, last])[lambda rows: rows.source != "ours"]).encode(x="low:Q", y=y, color=color)
+    dash = alt.StrokeDash("source:N", scale=alt.Scale(domain=names[1:], range=[[1, 0], [5, 4]]), legend=None)
+    return (ours + steps.mark_line(interpolate="step-after").encode(strokeDash=dash)).properties(height=250)
+
+
+def _noise(table: pd.DataFrame, null_std: float) -> alt.LayerChart:
+    table = table.assign(middle=(table.low + table.high) / 2)
+    y = alt.Y("std_error:Q", title="standard error", scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=4))
+    unit = {"scale": alt.Scale(domain=[0, 1]), "axis": alt.Axis(values=TENTHS)}
+    x = alt.X("middle:Q", title="memorization (probability)", **unit)
+    points = alt.Chart(table).mark_point().encode(x=x, y=y, tooltip=_numbers("low", "high", "std_error"))
+    level = alt.Chart(pd.DataFrame({"std_error": [null_std]})).mark_rule(strokeDash=[4, 4]).encode(y=y)
+    name = level.mark_text(align="right", baseline="bottom", dy=-3).encode(x=alt.datum(1), text=alt.datum("noise alone"))
+    return (level + name + points).properties(height=90)
+
+
+def _ticks(highest: int) -> list[int]:
+    return [tick for tick in COUNTS if tick <= max(highest, 1)]
 
 
 def _bins(values: pd.Series, edges: np.ndarray) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from study import estimators
-from study.charts import BLACK, BLUE, GREY, SKY, VERMILION, Figure
+from study.charts import BLACK, BLUE, GREEN, GREY, SKY, VERMILION, Figure
 from study.estimators import Estimates
 
 TARGETS = {"direct": "same target: random subsets", "loo": "the definition: all but one"}
@@ -20,6 +20,15 @@ ERRORS = {
     "middling": ("measured, middling examples", VERMILION, False),
     "rmse": ("measured, all examples", BLUE, False),
 }
+SETTLED = {
+    "law": ("falls as one over the square root", BLACK),
+    "bound": ("worst binomial", GREY),
+    "measured": ("root mean square, measured", BLUE),
+    "stated": ("mean stated", VERMILION),
+}
+COUNTED = {"pairs": "found", "null_pairs": "found with rows permuted"}
+PANEL = {"width": 255, "height": 260}
+DECADES = np.array([digit * 10.0**power for power in range(-5, 7) for digit in (1, 3)])
 
 
 def error_by_trials(errors: pd.DataFrame) -> Figure:
@@ -291,3 +300,145 @@ def _selected_with(estimates: Estimates, t: int, mem_threshold: float, infl_thre
     again = second.influence()[0][pairs.train, pairs.test]
     afresh = np.nanmean(again) if len(pairs) else float("nan")
     return {"trials": t, "pairs": len(pairs), "where_selected": pairs.infl.mean(), "afresh": afresh}
+
+
+def spearman_brown(reliability: float, times: float | np.ndarray) -> float | np.ndarray:
+    """Reliability of an estimate from ``times`` as many trials as one with this ``reliability``.
+
+    Spearman (1910), Brown (1910): the correlation of two estimates whose independent errors have a variance that falls in
+    proportion to the number of trials, while what they measure keeps its own.
+    """
+    return times * reliability / (1 + (times - 1) * reliability)
+
+
+def pilot_of(settling: pd.DataFrame, trials: int) -> pd.Series:
+    """Means over the repeats at the largest number of trials up to ``trials``, or at the smallest where all are larger."""
+    means = settling.groupby("trials").mean()
+    below = means[means.index <= trials]
+    return below.iloc[-1] if len(below) else means.iloc[0]
+
+
+def settling_reliability(settling: dict[str, pd.DataFrame], pilot: int) -> Figure:
+    """What two halves of the trials disagree on, one minus their correlation, against the trials of a half.
+
+    ``settling`` holds the tables of that name by data set. The lines are predicted by `spearman_brown` from the points at
+    ``pilot`` trials alone.
+    """
+    points = [_disagreement(table.half, table.memorization_pearson, name) for name, table in settling.items()]
+    lines = [_predicted(table, pilot, name) for name, table in settling.items()]
+    table = pd.concat([pd.concat(points).assign(kind="measured"), pd.concat(lines).assign(kind="predicted")])
+    base = alt.Chart(table.dropna()).encode(
+        x=_log_axis("half", "trials of each half (logarithmic)"),
+        y=_log_axis("disagreement", "1 − correlation of the halves (logarithmic)"),
+        color=alt.Color("data:N", title=None, scale=_by_data(settling), legend=_legend("circle")),
+        tooltip=["data:N", "kind:N", alt.Tooltip("half:Q", format=".0f"), alt.Tooltip("correlation:Q", format=".4f")],
+    )
+    drawn = base.mark_line(strokeDash=[5, 4]).transform_filter(alt.datum.kind == "predicted")
+    return Figure(
+        "settling_reliability",
+        drawn + base.mark_point(opacity=0.6).transform_filter(alt.datum.kind == "measured"),
+        table.reset_index(drop=True),
+        "How much the memorization from one half of the trials leaves unsaid about the other half. A point is one random "
+        f"choice of trials, cut in two. Dashed: predicted from the points that belong to {pilot:,} trials.",
+        "Log-log plot. Points of each data set fall along a straight dashed line.",
+    )
+
+
+def _disagreement(half, correlation, name: str) -> pd.DataFrame:
+    return pd.DataFrame({"data": name, "half": half, "correlation": correlation, "disagreement": 1 - correlation})
+
+
+def _predicted(settling: pd.DataFrame, pilot: int, name: str) -> pd.DataFrame:
+    start = pilot_of(settling, pilot)
+    half = np.geomspace(settling.half.min(), settling.half.max(), 30)
+    return _disagreement(half, spearman_brown(start.memorization_pearson, half / start.half), name)
+
+
+def _log_axis(column: str, title: str) -> alt.X | alt.Y:
+    kind = alt.X if column in ("half", "trials") else alt.Y
+    return kind(
+        f"{column}:Q", title=title, scale=alt.Scale(type="log", nice=False, padding=8), axis=alt.Axis(values=DECADES)
+    )
+
+
+def _by_data(settling: dict[str, pd.DataFrame]) -> alt.Scale:
+    return alt.Scale(domain=list(settling), range=[BLUE, VERMILION, GREEN][: len(settling)])
+
+
+def settling_pairs(settling: dict[str, pd.DataFrame]) -> Figure:
+    """Pairs found, and found with permuted rows, against the number of trials; a panel a data set."""
+    table = pd.concat([_counted(frame).assign(data=name) for name, frame in settling.items()], ignore_index=True)
+    panels = [_pairs_panel(rows, name) for name, rows in table.groupby("data", sort=False)]
+    return Figure(
+        "settling_pairs",
+        alt.hconcat(*panels),
+        table,
+        "Pairs that pass both thresholds with t of the trials, and with the same trials after their rows were permuted. A "
+        "point is one random choice of trials; lines join the means.",
+        "Two panels with falling curves. With few trials found and permuted pairs are about as many; with more trials the "
+        "curve of the permuted ones falls to zero, far below the other.",
+    )
+
+
+def _counted(settling: pd.DataFrame) -> pd.DataFrame:
+    """A row for each count, with the mean over the repeats beside it."""
+    table = settling.melt(["trials"], list(COUNTED), "kind", "count").replace({"kind": COUNTED})
+    return table.assign(mean=table.groupby(["trials", "kind"])["count"].transform("mean"))
+
+
+def _pairs_panel(rows: pd.DataFrame, title: str) -> alt.LayerChart:
+    scale = alt.Scale(domain=list(COUNTED.values()), range=[BLUE, GREY])
+    base = alt.Chart(rows, title=title).encode(
+        x=_log_axis("trials", "trials t (logarithmic)"),
+        color=alt.Color("kind:N", title=None, scale=scale, legend=_legend("circle")),
+    )
+    axis = alt.Axis(values=[0, *DECADES[(DECADES >= 1) & (DECADES <= rows["count"].max())]])
+    y = {"title": "pairs (logarithmic)", "scale": alt.Scale(type="symlog"), "axis": axis}
+    points = base.mark_point(opacity=0.6).encode(y=alt.Y("count:Q", **y), tooltip=["kind:N", "trials:Q", "count:Q"])
+    return (base.mark_line().encode(y=alt.Y("mean:Q", **y)) + points).properties(**PANEL)
+
+
+def settling_errors(settling: dict[str, pd.DataFrame], pilot: int, ratio: float) -> Figure:
+    """Measured and stated errors of memorization against the number of trials; a panel a data set.
+
+    Columns half and memorization_rmse of ``settling`` give the measured error, trials and mean_std_error the stated one.
+    The law, one over the square root, starts from the measured error at ``pilot`` trials.
+    """
+    tables = [_errors(frame, pilot, ratio).assign(data=name) for name, frame in settling.items()]
+    table = pd.concat(tables, ignore_index=True)
+    panels = [_errors_panel(rows, name) for name, rows in table.groupby("data", sort=False)]
+    return Figure(
+        "settling_errors",
+        alt.hconcat(*panels),
+        table,
+        "Errors of memorization from t trials. Root mean square: measured between two halves that have t trials each. Mean "
+        "stated: average of the standard errors that the estimator reports. Dashed: one over the square root of t, drawn "
+        "through one measured point, and the largest error that a difference of two shares can have.",
+        "Two log-log panels. Measured errors follow the dashed law; stated ones fall more steeply at first.",
+    )
+
+
+def _errors(settling: pd.DataFrame, pilot: int, ratio: float) -> pd.DataFrame:
+    start, ends = pilot_of(settling, pilot), (settling.half.min(), settling.trials.max())
+    trials = np.geomspace(*ends, 30)
+    parts = {
+        "law": (trials, start.memorization_rmse * np.sqrt(start.half / trials)),
+        "bound": (trials, [estimators.binomial_bound(t, ratio) ** 0.5 for t in trials]),
+        "measured": (settling.half, settling.memorization_rmse),
+        "stated": (settling.trials, settling.mean_std_error),
+    }
+    rows = [pd.DataFrame({"kind": SETTLED[kind][0], "trials": t, "error": error}) for kind, (t, error) in parts.items()]
+    return pd.concat(rows)
+
+
+def _errors_panel(rows: pd.DataFrame, title: str) -> alt.LayerChart:
+    names, colours = zip(*SETTLED.values())
+    base = alt.Chart(rows, title=title).encode(
+        x=_log_axis("trials", "trials t (logarithmic)"),
+        y=_log_axis("error", "error of memorization (logarithmic)"),
+        color=alt.Color("kind:N", title=None, scale=alt.Scale(domain=names, range=colours), legend=_legend("stroke")),
+        tooltip=["kind:N", alt.Tooltip("trials:Q", format=".0f"), alt.Tooltip("error:Q", format=".4f")],
+    )
+    lines = base.mark_line(strokeDash=[5, 4]).transform_filter(alt.FieldOneOfPredicate("kind", names[:2]))
+    points = base.mark_point(opacity=0.6).transform_filter(alt.FieldOneOfPredicate("kind", names[2:]))
+    return (lines + points).properties(**PANEL)

@@ -24,8 +24,8 @@ def rates(learners: pd.DataFrame) -> Figure:
         .encode(
             x=alt.X("models_an_hour:Q", title="models an hour (logarithmic)", scale=alt.Scale(type="log", nice=True)),
             y=alt.Y("setting:N", title=None, sort=order, axis=alt.Axis(labelLimit=260)),
-            color=alt.Color("kind:N", title=None, scale=alt.Scale(domain=[TIMED, RECORDED], range=[BLUE, VERMILION])),
-            shape=alt.Shape("kind:N", title=None, scale=alt.Scale(domain=[TIMED, RECORDED], range=["circle", "diamond"])),
+            color=alt.Color("kind:N", title=None, scale=_kinds(BLUE, VERMILION), legend=alt.Legend(orient="top", columns=1)),
+            shape=alt.Shape("kind:N", title=None, scale=_kinds("circle", "diamond")),
             tooltip=["setting:N", "kind:N", alt.Tooltip("models_an_hour:Q", format=",.0f"), "cores:Q"],
         )
         .properties(width=WIDTH - 200, height=alt.Step(28))
@@ -34,10 +34,14 @@ def rates(learners: pd.DataFrame) -> Figure:
         "rates",
         chart,
         table,
-        "Models trained in an hour on all cores. Circles: from the time of a block of models in one worker; diamonds: from the "
-        "record of the whole run, with the start of the workers and everything that is written.",
-        "Rows of dots on a logarithmic axis, one row a setting; circle and diamond of a row lie near each other.",
+        "Models trained in an hour on all cores. Circles: from the time of a block of models in one worker; diamonds: from "
+        "the record of the whole run, with the start of the workers and everything that is written.",
+        "A circle and a diamond in each row, one row a setting, on a logarithmic axis.",
     )
+
+
+def _kinds(*looks: str) -> alt.Scale:
+    return alt.Scale(domain=[TIMED, RECORDED], range=list(looks))
 
 
 def _rate(learners: pd.DataFrame, kind: str) -> pd.DataFrame:
@@ -94,8 +98,8 @@ def bits(compression: pd.DataFrame, learners: pd.DataFrame) -> Figure:
         "bits",
         bound + curve.mark_line(color=BLUE) + curve.mark_point(color=BLUE) + points,
         table,
-        "What a prediction takes in the file. Blue: predictions that are right at random. Red: the settings of this study. On "
-        "the dashed line a coder would be perfect that knows how often each example is right.",
+        "What a prediction takes in the file. Blue: predictions that are right at random. Red: the settings of this study. "
+        "On the dashed line a coder would be perfect that knows how often each example is right.",
         "A rising curve above a dashed diagonal, with dots near its lower end.",
     )
 
@@ -120,8 +124,8 @@ def estimation_time(estimation: pd.DataFrame, extrapolated: pd.DataFrame, n: int
         "estimation_time",
         lines + bars + points,
         table,
-        "Time of the estimation, measured for a growing number of classes of ImageNet's size, and extrapolated to all of them by "
-        "a straight line through the logarithms, with its 95 % interval.",
+        "Time of the estimation, measured for more and more classes of ImageNet's size, and extrapolated to all of them "
+        "by a straight line through the logarithms, with its 95 % interval.",
         "Four rising dotted lines on logarithmic axes; each ends at a far point with an error bar.",
     )
 

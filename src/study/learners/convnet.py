@@ -50,8 +50,14 @@ class Compact(Closed):
             )
         return self
 
-    def parts(self, channels: int, classes: int) -> tuple[nn.Module, nn.Linear]:
-        """The network up to its penultimate features, and the linear layer above them."""
+    def parts(self, shape: tuple[int, int, int], classes: int) -> tuple[nn.Module, nn.Linear]:
+        """The network up to its penultimate features, and the linear layer above them.
+
+        ``shape`` is height, width and channels. Raises ``ValueError`` for pictures that have too few pixels to be halved.
+        """
+        halved = max(len(self.widths) - 2, 0)  # before the last halving
+        _more_pixels_than(self.stride * 2**halved, shape, "take a smaller stride or fewer widths")
+        channels = shape[2]
         stages = [_convolution(channels, self.widths[0], 2 * self.stride + 1, self.stride)]
         for depth, (width, blocks) in enumerate(zip(self.widths, self.blocks)):
             if depth:
@@ -65,15 +71,28 @@ class ResNet50(Closed):
 
     name: Literal["resnet50"] = "resnet50"
 
-    def parts(self, channels: int, classes: int) -> tuple[nn.Module, nn.Linear]:
-        """As `Compact.parts`. Raises ``ValueError`` for pictures that are not in colour."""
+    def parts(self, shape: tuple[int, int, int], classes: int) -> tuple[nn.Module, nn.Linear]:
+        """As `Compact.parts`. Raises ``ValueError`` also for pictures that are not in colour."""
         from torchvision.models import resnet50
 
-        if channels != 3:
-            raise ValueError(f"architecture resnet50 needs pictures of 3 channels, got {channels}; choose compact")
+        if shape[2] != 3:
+            raise ValueError(f"architecture resnet50 needs pictures of 3 channels, got {shape[2]}; choose compact")
+        _more_pixels_than(16, shape, "choose compact")
         network = resnet50(weights=None, num_classes=classes)
         head, network.fc = network.fc, nn.Identity()
         return network, head
+
+
+def _more_pixels_than(number: int, shape: tuple[int, int, int], remedy: str) -> None:
+    """Raise ``ValueError`` for pictures so small that a convolution would halve a side of one pixel.
+
+    Most of its weights would meet nothing but padding, and what oneDNN 3.13 returns as their gradient in bfloat16 is
+    whatever lay in memory.
+    """
+    if min(shape[:2]) <= number:
+        raise ValueError(
+            f"pictures have {shape[0]} × {shape[1]} pixels; this architecture needs more than {number} a side; {remedy}"
+        )
 
 
 class ConvNet(Closed):
@@ -82,7 +101,8 @@ class ConvNet(Closed):
     ``learning_rate`` and ``weight_decay`` belong to SGD with Nesterov's momentum. ``orthogonal_rate``, if positive, is the
     learning rate of the convolutions, which then take the steps of `Orthogonal` with the same momentum. ``flip``
     mirrors half of the pictures in one epoch and the other half in the next; ``crop`` shifts each picture by up to so many
-    pixels, its border reflected.
+    pixels, its border reflected. Both end after ``augmented``, a share of the steps: pictures seen as they are in the last
+    epochs are fitted to the last one, and what the network learned of them mirrored it keeps.
     """
 
     name: Literal["convnet"] = "convnet"
@@ -97,6 +117,7 @@ class ConvNet(Closed):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     flip: bool
     crop: NonNegativeInt
+    augmented: Annotated[float, Field(ge=0, le=1)]
     precision: Literal["float32", "bfloat16"]
     device: Literal["auto", "cpu", "cuda"]
     models_at_once: PositiveInt
@@ -134,9 +155,15 @@ class ConvNet(Closed):
             subset = np.flatnonzero(row)
             if len(subset) < self.batch_size:
                 raise ValueError(f"batch_size is {self.batch_size} but a subset has only {len(subset)} examples")
-            network = _Network(self.architecture, _measured(x, subset), len(data.classes), seed, self.precision, device)
+            parts = self._parts(x.shape[1:], len(data.classes))
+            network = _Network(_measured(x, subset), *parts, seed, self.precision, device)
             self._train(network, x, data.y_train, subset, seed)
             yield network
+
+    def _parts(self, shape: tuple[int, ...], classes: int) -> tuple[nn.Module, nn.Linear]:
+        with torch.device("meta"):  # no weight is drawn, here or from torch's generator, that `initialise` draws anew
+            body, head = self.architecture.parts(shape, classes)
+        return body.to_empty(device="cpu"), head.to_empty(device="cpu")
 
     def _device(self) -> torch.device:
         there = torch.cuda.is_available()
@@ -179,12 +206,17 @@ class ConvNet(Closed):
         for step in range(self._steps(m)):
             here = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
             pictures = _gathered(x, subset[places[here]])
-            if self.flip:
+            if step < self.augmented * self._steps(m):
                 mirrored = mirrored_first[places[here]] ^ (here // m % 2 == 1)
-                pictures[mirrored] = pictures[mirrored].flip(2)
-            if self.crop:
-                pictures = shifted(pictures, augmentation.integers(0, 2 * self.crop + 1, (2, len(here))), self.crop)
+                pictures = self._augmented(pictures, mirrored, augmentation)
             yield subset[places[here]], pictures
+
+    def _augmented(self, pictures: torch.Tensor, mirrored: np.ndarray, draw: np.random.Generator) -> torch.Tensor:
+        if self.flip:
+            pictures[mirrored] = pictures[mirrored].flip(2)
+        if self.crop:
+            pictures = shifted(pictures, draw.integers(0, 2 * self.crop + 1, (2, len(pictures))), self.crop)
+        return pictures
 
 
 def shifted(pictures: torch.Tensor, corners: np.ndarray, margin: int) -> torch.Tensor:
@@ -240,10 +272,10 @@ class _Residual(nn.Module):
 class _Network:
     """One network on its device: ``module`` is scale, body and head; ``loss`` sums the losses of its training."""
 
-    def __init__(self, architecture, scale: _Scale, classes: int, seed: TrialSeed, precision: str, device: torch.device):
-        with torch.device("meta"):  # no weight is drawn that is drawn again below
-            body, head = architecture.parts(len(scale.mean), classes)
-        self.module = nn.Sequential(scale, body.to_empty(device="cpu"), head.to_empty(device="cpu"))
+    def __init__(
+        self, scale: _Scale, body: nn.Module, head: nn.Linear, seed: TrialSeed, precision: str, device: torch.device
+    ):
+        self.module = nn.Sequential(scale, body, head)
         initialise(self.module, seed.generator("initialisation"))
         self.module.to(device, memory_format=torch.channels_last)
         self.device, self.precision, self.loss = device, precision, torch.zeros((), device=device)

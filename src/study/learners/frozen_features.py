@@ -1,38 +1,43 @@
 """`frozen_features`: linear heads on the penultimate features of one network trained on all examples.
 
 The experiment of the talk's section "In which layer does memorization happen?": the representation has seen every
-example, each head only its subset, so what these models memorize, the last layer memorized. The representation is
-trained once per process (a few hundredths of a second on digits) from its own seed; the heads are `mlp` without hidden
-layers.
+example, each head only its subset, so what these models memorize, the last layer memorized. The representation is any
+learner with penultimate features, trained from its own seed; the heads are multilayer perceptrons without hidden layers.
 """
 
 from dataclasses import replace
 from functools import lru_cache
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from study.closed import Closed
 from study.data import Data
+from study.learners.convnet import ConvNet
+from study.learners.large_mlp import LargeMlp
 from study.learners.mlp import Mlp
 from study.subsets import TrialSeed
+
+Representation = Annotated[Mlp | LargeMlp | ConvNet, Field(discriminator="name")]
+Head = Annotated[Mlp | LargeMlp, Field(discriminator="name")]
 
 
 class FrozenFeatures(Closed):
     """Hyper-parameters of the representation and of the head, and the seed of the representation."""
 
     name: Literal["frozen_features"] = "frozen_features"
-    representation: Mlp
+    representation: Representation
     representation_seed: NonNegativeInt
-    head: Mlp
+    head: Head
 
     @model_validator(mode="after")
     def _one_hidden_layer_below_a_linear_head(self) -> Self:
-        if self.head.widths or not self.representation.widths:
+        hidden = getattr(self.representation, "widths", True)  # a convolutional network has no list of widths
+        if self.head.widths or not hidden:
             raise ValueError(
-                f"head.widths is {self.head.widths} and representation.widths is {self.representation.widths}; the head "
-                "must be linear (no widths) and the representation needs a hidden layer"
+                f"head.widths is {self.head.widths} and representation.widths is {hidden}; the head must be linear (no "
+                "widths) and the representation needs a hidden layer"
             )
         return self
 
@@ -63,7 +68,7 @@ class _Hashable:
 
 
 @lru_cache(maxsize=4)
-def _features(representation: Mlp, seed: int, source: _Hashable) -> Data:
+def _features(representation: Representation, seed: int, source: _Hashable) -> Data:
     data = source.data
     everyone, seeds = np.ones((1, data.n), dtype=bool), [TrialSeed(seed, 0)]
     networks = representation.fit(data, everyone, seeds)

@@ -61,16 +61,18 @@ class LargeMlp(Closed):
         predicts -1 everywhere. Raises ``ValueError`` if a row has fewer members than a minibatch.
         """
         inputs = self.inputs(data)
-        networks = self.fit(data, members, seeds)
+        networks = self._trained(data, inputs[0], members, seeds)
         labels = [[network.predict(x).numpy().astype(np.int16) for x in inputs] for network in networks]
         return tuple(np.stack(split) for split in zip(*labels))
 
-    def fit(self, data: Data, members: np.ndarray, seeds: list[TrialSeed]) -> Iterator["Network"]:
-        """The trained networks, one after the other, one for each row of ``members (k, n)``."""
-        chosen = member_indices(members)
+    def fit(self, data: Data, members: np.ndarray, seeds: list[TrialSeed]) -> "Networks":
+        """The trained networks, one for each row of ``members (k, n)``; errors as in `fit_predict`."""
+        return Networks(list(self._trained(data, self.inputs(data)[0], members, seeds)))
+
+    def _trained(self, data: Data, x: torch.Tensor, members: np.ndarray, seeds: list[TrialSeed]) -> Iterator["Network"]:
+        chosen, y = member_indices(members), torch.from_numpy(data.y_train)
         if chosen.shape[1] < self.batch_size:
             raise ValueError(f"batch_size is {self.batch_size} but a subset has only {chosen.shape[1]} examples")
-        x, y = self.inputs(data)[0], torch.from_numpy(data.y_train)
         sizes = (x.shape[1], *self.widths, len(data.classes))
         for row, seed in zip(chosen, seeds, strict=True):
             network = Network(_initial_weights(seed, sizes), len(data.classes), self.batch_size, x.dtype)
@@ -210,6 +212,17 @@ class Network:
                 if len(values) <= len(self._weights):
                     values[-1].relu_()
         return values
+
+
+class Networks:
+    """k trained networks of one shape."""
+
+    def __init__(self, networks: list[Network]):
+        self.networks = networks
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """Activations below the last layer, float32 ``(k, len(x), widths[-1])``; ``x`` as `LargeMlp.inputs` gives it."""
+        return torch.stack([network.features(x) for network in self.networks])
 
 
 def _padded(weight: torch.Tensor) -> torch.Tensor:
