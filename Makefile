@@ -16,7 +16,7 @@ book: $(READY) ## environment, published results, pipeline, site in book/_build/
 	@echo "open book/_build/html/index.html"
 
 test: $(READY) ## unit tests, planted truths, a toy run of the whole pipeline, the site in a browser
-	pytest
+	pytest --numprocesses auto --dist loadfile
 
 readme: book ## renew the scorecard's head and the figure in README.md from the latest run
 	python -m study claims --readme

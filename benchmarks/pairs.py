@@ -10,6 +10,7 @@ Takes about two minutes and 6 GiB for the numpy way.
 import multiprocessing
 import resource
 import time
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 
@@ -18,13 +19,19 @@ MEM, INFL, PLANTED = 0.25, 0.15, 50
 
 
 def made_up() -> tuple[np.ndarray, ...]:
-    """members (t, n), train_correct (t, n), test_correct (t, n_test), labels of both splits."""
+    """members (t, n), train_correct (t, n), test_correct (t, n_test), labels of both splits.
+
+    Made trial by trial: a peak of memory from making them would hide what selecting takes.
+    """
     rng = np.random.default_rng(0)
-    members = rng.random((TRIALS, N), dtype=np.float32) < 0.7
     memorized = rng.random(N) < 0.04
     held_out = np.where(memorized, 0.3, 0.99).astype(np.float32)
-    train_correct = members | (rng.random((TRIALS, N), dtype=np.float32) < held_out)
-    test_correct = rng.random((TRIALS, N_TEST), dtype=np.float32) < 0.98
+    members, train_correct = (np.empty((TRIALS, N), dtype=bool) for _ in range(2))
+    test_correct = np.empty((TRIALS, N_TEST), dtype=bool)
+    for inside, train, test in zip(members, train_correct, test_correct):
+        inside[:] = rng.random(N, dtype=np.float32) < 0.7
+        train[:] = inside | (rng.random(N, dtype=np.float32) < held_out)
+        test[:] = rng.random(N_TEST, dtype=np.float32) < 0.98
     for test, train in enumerate(np.flatnonzero(memorized)[:PLANTED]):  # tests that only one example serves
         column = test * CLASSES + train % CLASSES
         test_correct[:, column] &= members[:, train] | (rng.random(TRIALS) < 0.5)
@@ -53,7 +60,7 @@ def ours_unrestricted(*arrays) -> int:
     return int((estimate(*arrays).pairs(-1.0, INFL, same_class=False).infl > 0).sum())
 
 
-def measure(function, queue) -> None:
+def measure(function) -> tuple[float, float, int]:
     """Seconds, extra peak memory in GiB and the number of pairs found, in a process of its own."""
     import study.estimators  # noqa: F401  so that loading torch counts neither as time nor as memory
 
@@ -62,17 +69,14 @@ def measure(function, queue) -> None:
     start = time.perf_counter()
     found = function(*arrays)
     seconds = time.perf_counter() - start
-    queue.put((seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20, found))
+    return seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20, found
 
 
 def main() -> None:
     context, results = multiprocessing.get_context("spawn"), {}
     for function in (ours, ours_unrestricted, numpy_way):
-        queue = context.Queue()
-        process = context.Process(target=measure, args=(function, queue))
-        process.start()
-        results[function.__name__] = queue.get()
-        process.join()
+        with ProcessPoolExecutor(1, mp_context=context) as pool:  # a fresh process: the peak of memory only rises
+            results[function.__name__] = pool.submit(measure, function).result()
     for name, (seconds, memory, found) in results.items():
         print(f"{name}: {seconds:.1f} s, {memory:.2f} GiB of extra memory, {found} pairs")
     assert results["ours"][2] == results["numpy_way"][2] > 0, "the two ways disagree"

@@ -23,7 +23,7 @@ SMALL = {
 def _undisturbed(monkeypatch):
     """Nothing of the user's shell reaches a test."""
     torch.set_num_threads(1)
-    for variable in ("STUDY_SCHEDULER", "STUDY_WORKERS", "STUDY_PROGRESS"):
+    for variable in ("STUDY_SCHEDULER", "STUDY_WORKERS", "STUDY_PATIENCE", "STUDY_PROGRESS"):
         monkeypatch.delenv(variable, raising=False)
 
 

@@ -1,11 +1,17 @@
 """Figures of the chapters on case studies and layer localization show what their tables hold, and move with thresholds."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from study import charts
-from study.charts import case_studies, layer_localization
+from study import charts, claims, estimators, subsets
+from study.charts import case_studies, comparison, layer_localization
+
+LEDGER = claims.load(Path(__file__).parents[1] / "claims.yaml")
+PUBLISHED = {claim.id: claim.published for claim in LEDGER.claims}
+U_SHAPE = np.array([50, 6, 4, 3, 3, 3, 4, 5, 22])  # examples in nine equal bins
 
 
 @pytest.fixture
@@ -89,6 +95,93 @@ def test_predicted_loss_adds_the_influences_of_a_test(chosen):
     tests = pd.DataFrame({"test": np.arange(797), "drop": 0.4, "std_error": 0.1, "with_all": 0.9, "without": 0.5})
     table = case_studies.predicted_loss(tests, chosen).table
     assert table["sum"].tolist() == pytest.approx([1.0])
+
+
+def test_the_strongest_pairs_of_each_sign_are_ranked_by_their_size():
+    infl = np.array([0.5, -0.4, 0.1, 0.3, -0.2, 0.9])
+    columns = {"train": np.arange(6), "test": 0, "infl": infl, "std_error": 0.05, "mem": 0.9}
+    figure = case_studies.influence_ranked(pd.DataFrame(columns), 0.15, 2, floor=0.2, shown=2)
+    ranked = figure.table.set_index(["sign", "rank"]).infl
+    assert ranked["positive"].to_dict() == {1: 0.9, 2: 0.5}
+    assert ranked["negative, mirrored"].to_dict() == {1: -0.4, 2: -0.2}
+    assert drawn(figure) != drawn(case_studies.influence_ranked(pd.DataFrame(columns), 0.15, 1, floor=0.2, shown=2))
+
+
+def memorized_as(histogram: np.ndarray, trials: int, n: int = 3000) -> pd.DataFrame:
+    """Estimates from real subsets of examples whose memorization follows ``histogram``, right on all that was trained on."""
+    rng = np.random.default_rng(1)
+    bins = rng.choice(len(histogram), p=histogram / histogram.sum(), size=n)
+    planted = (bins + rng.random(n)) / len(histogram)
+    members = subsets.members(0, range(trials), n, 0.7)
+    return estimators.estimate(members, rng.random(members.shape) < np.where(members, 1.0, 1 - planted)).memorization
+
+
+def distance(one: np.ndarray, other: np.ndarray) -> float:
+    return np.abs(one - other).sum() / 2
+
+
+@pytest.mark.parametrize("trials", [12, 48])
+def test_what_few_trials_make_of_a_histogram_is_foretold_and_differs_from_it(trials):
+    estimated = memorized_as(U_SHAPE, trials)
+    seen = case_studies.equal_bins(estimated.mem.dropna(), 9)
+    foretold = case_studies.equal_bins(case_studies.as_measured(U_SHAPE, estimated, seed=0), 9)
+    assert distance(seen, foretold) < 0.03
+    assert distance(seen, U_SHAPE / U_SHAPE.sum()) > 0.06
+    assert distance(seen, case_studies.equal_bins(case_studies.as_measured(np.ones(9), estimated, 0), 9)) > 0.2
+
+
+def test_many_trials_show_a_histogram_as_it_is():
+    many = pd.DataFrame({"mem": np.zeros(500), "n_in": 70_000, "n_out": 30_000, "in_accuracy": 1.0})
+    shown = case_studies.equal_bins(case_studies.as_measured(U_SHAPE, many, seed=0), 9)
+    assert distance(shown, U_SHAPE / U_SHAPE.sum()) < 0.02
+
+
+def test_an_example_without_an_estimate_lends_no_trials():
+    frame = pd.DataFrame({"mem": [0.5, np.nan], "n_in": [7, 10], "n_out": [3, 0], "in_accuracy": [1.0, 0.9]})
+    assert len(case_studies.as_measured(U_SHAPE, frame, seed=0, repeats=4)) == 4
+
+
+def test_estimates_beyond_zero_and_one_count_in_the_outer_bins():
+    assert case_studies.equal_bins(np.array([-0.3, 0.0, 0.49, 0.5, 1.0, 1.2]), 2).tolist() == [0.5, 0.5]
+
+
+def test_the_published_histogram_stands_beside_ours_and_beside_what_our_trials_would_show():
+    estimated = memorized_as(U_SHAPE, 20, 800)
+    table = case_studies.published_histogram(estimated, U_SHAPE, 0, 0.1).table.set_index(["source", "low"])
+    assert table.share.groupby("source").sum().tolist() == pytest.approx([1, 1, 1])
+    assert table.share["published"].to_numpy() == pytest.approx(U_SHAPE / U_SHAPE.sum())
+    first = estimated.std_error[estimated.mem < 1 / 9].mean()
+    assert table.std_error["ours", 0.0] == pytest.approx(first)
+    figures = [case_studies.published_histogram(estimated, U_SHAPE, 0, spread) for spread in (0.1, 0.2)]
+    assert drawn(figures[0]) != drawn(figures[1])
+
+
+def summary(**changes) -> dict:
+    certain = {"value": 0.5, "std_error": 0.01}
+    counts = dict.fromkeys(("count", "mirrored_count", "unique_tests", "single_influencer_tests", "unique_trains"), 1234)
+    pairs = counts | {"null_count": 2.5, "null_memorized": 0.0, "false_discovery": certain, "share_of_tests": 0.1}
+    accuracies = dict.fromkeys(("in_accuracy", "out_accuracy", "test_accuracy"), certain)
+    sizes = {"n": 50_000, "n_test": 10_000, "trials": 48, "mean_std_error": 0.1, "memorized": {"count": 9, "share": 0.5}}
+    return sizes | accuracies | {"pairs": pairs} | changes
+
+
+def test_data_sets_stand_beside_what_the_ledger_says_was_published_of_them():
+    table = comparison.side_by_side({"digits": summary(), "MNIST": summary(trials=4000), "CIFAR-100": summary()}, PUBLISHED)
+    assert list(table) == ["digits", "MNIST", "MNIST, published", "CIFAR-100", "CIFAR-100, published"]
+    assert table.loc["trials"].tolist() == ["48", "4,000", "–", "48", "–"]
+    assert table.loc["pairs"].tolist() == ["1,234", "1,234", "35", "1,234", "1,015"]
+    assert table["CIFAR-100, published"]["training examples in a pair"] == "964"
+    assert table["CIFAR-100, published"]["accuracy on the test set"] == "72.3 ± 0.3\N{NO-BREAK SPACE}%"
+
+
+def test_what_is_not_identified_is_said_so_in_the_comparison():
+    unknown = summary()["pairs"] | {"count": 0, "false_discovery": {"value": None, "std_error": None}}
+    table = comparison.side_by_side({"digits": summary(pairs=unknown)}, PUBLISHED)
+    assert table.digits["share of the pairs that chance explains"].startswith("not identified")
+
+
+def test_the_published_histogram_of_the_ledger_holds_all_examples_of_cifar_100():
+    assert sum(PUBLISHED["memorization-histogram-u-shaped"].values) == 50_000
 
 
 def test_counts_above_a_threshold_are_those_of_the_table():

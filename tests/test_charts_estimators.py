@@ -6,7 +6,7 @@ import pytest
 
 from study import estimators
 from study.charts import estimators as figures
-from study.charts import specification
+from study.charts import raster, specification
 
 
 @pytest.fixture(scope="module")
@@ -51,3 +51,76 @@ def test_error_bars_of_the_ground_truth_reach_two_standard_errors():
     rows = [{key: round(value, 9) for key, value in row.items()} for table in drawn for row in table if "y_low" in row]
     assert {(row["y"], row["y_low"], row["y_high"]) for row in rows} == {(0.5, 0.3, 0.7), (0.3, 0.1, 0.5)}
     assert {(row["x"], row["x_low"], row["x_high"]) for row in rows} == {(0.4, 0.2, 0.6)}
+
+
+def correlation_of_halves(half: int, lasting: float, common: float, rng: np.random.Generator) -> float:
+    """Of two estimates of a quantity of variance 1: each with errors of variance 20 / half and with one that more trials do
+    not lessen, and both with a common one; ``lasting`` and ``common`` are standard deviations."""
+    truth = rng.normal(size=20_000) + rng.normal(0, common, 20_000)
+    spread = np.sqrt(20 / half + lasting**2)
+    first, second = (truth + rng.normal(0, spread, 20_000) for _ in range(2))
+    return np.corrcoef(first, second)[0, 1]
+
+
+@pytest.mark.parametrize(("lasting", "common", "holds"), [(0.0, 0.0, True), (0.3, 0.0, False), (0.0, 0.7, True)])
+def test_agreement_is_foretold_where_errors_average_out_and_says_nothing_of_those_that_halves_share(lasting, common, holds):
+    rng = np.random.default_rng(0)
+    small, large = (correlation_of_halves(half, lasting, common, rng) for half in (10, 640))
+    assert (abs(figures.spearman_brown(small, 64) - large) < 0.01) == holds
+
+
+def settling(trials=(25, 100, 400)) -> pd.DataFrame:
+    """Two repeats, alike but for their counts: halves that agree as errors of variance 5 / half on variance 1 make them."""
+    rows = [
+        {
+            "trials": t,
+            "repeat": repeat,
+            "half": t // 2,
+            "memorization_pearson": 1 / (1 + 5 / (t // 2)),
+            "memorization_rmse": (t // 2) ** -0.5,
+            "mean_std_error": 2 / t,
+            "pairs": 1000 // t + repeat,
+            "null_pairs": 200 // t * repeat,
+        }
+        for t in trials
+        for repeat in (0, 1)
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(("wanted", "found"), [(100, 100), (399, 100), (10, 25), (9999, 400)])
+def test_the_pilot_is_the_largest_run_within_the_wanted_number_of_trials(wanted, found):
+    assert figures.pilot_of(settling(), wanted).name == found
+
+
+def test_predicted_agreement_passes_through_the_pilot_and_meets_all_other_points():
+    table = figures.settling_reliability({"toy": settling()}, 100).table
+    predicted, measured = (table[table.kind == kind] for kind in ("predicted", "measured"))
+    at = np.interp(measured.half, predicted.half, predicted.correlation)
+    assert at == pytest.approx(measured.correlation, abs=0.005)
+    assert len(measured) == 6
+
+
+def test_another_pilot_draws_another_line():
+    table = settling()
+    table.loc[table.trials == 100, "memorization_pearson"] = 0.5
+    lines = [figures.settling_reliability({"toy": table}, pilot).table for pilot in (25, 100)]
+    assert [line[line.kind == "predicted"].correlation.iloc[-1] for line in lines] == pytest.approx([200 / 205, 0.8])
+
+
+def test_counts_of_pairs_stand_with_their_mean_and_none_can_be_drawn():
+    figure = figures.settling_pairs({"toy": settling()})
+    rows = figure.table[(figure.table.trials == 400) & (figure.table.kind == "found")]
+    assert rows["count"].tolist() == [2, 3] and set(rows["mean"]) == {2.5}
+    assert (figure.table["count"] == 0).any()
+    assert raster(specification(figure)).startswith(b"\x89PNG")
+
+
+def test_measured_errors_stand_at_the_trials_of_a_half_and_stated_ones_at_all():
+    table = figures.settling_errors({"toy": settling()}, 100, 0.7).table
+    errors = {kind: rows.set_index("trials").error for kind, rows in table.groupby("kind")}
+    assert errors["root mean square, measured"].loc[200].tolist() == pytest.approx([200**-0.5] * 2)
+    assert errors["mean stated"].loc[400].tolist() == pytest.approx([2 / 400] * 2)
+    law, bound = errors["falls as one over the square root"], errors["worst binomial"]
+    assert law.to_numpy() == pytest.approx(law.index.to_numpy() ** -0.5)
+    assert bound.iloc[-1] == pytest.approx(estimators.binomial_bound(400, 0.7) ** 0.5)

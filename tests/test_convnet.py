@@ -396,11 +396,13 @@ def test_what_cannot_be_trained_is_refused_with_a_remedy(squares, monkeypatch):
     grey = Data("grey", squares.x_train[..., 0], squares.y_train, squares.x_test[..., 0], squares.y_test, squares.classes)
     with pytest.raises(ValueError, match="resnet50 needs pictures of 3 channels, got 1; choose compact"):
         trained(tiny(architecture={"name": "resnet50"}), grey)
-    with pytest.raises(ValueError, match="8 × 8 pixels; this architecture needs more than 16 a side; choose compact"):
+    with pytest.raises(ValueError, match="8 × 8 pixels, but more than 16 a side are needed; choose compact"):
         trained(tiny(architecture={"name": "resnet50"}), squares)
     deep = {"name": "compact", "stride": 2, "widths": (4, 4, 4, 4), "blocks": (0, 0, 0, 0)}
-    with pytest.raises(ValueError, match="needs more than 8 a side; take a smaller stride or fewer widths"):
+    with pytest.raises(ValueError, match="more than 8 a side are needed; take a smaller stride or fewer widths"):
         trained(tiny(architecture=deep), squares)
+    with pytest.raises(ValueError, match="8 × 8 pixels, but more than 8 a side are needed; take a smaller crop"):
+        trained(tiny(crop=8), squares)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="device is cuda, but torch finds no GPU; choose auto or cpu"):
         trained(tiny(device="cuda"), squares)

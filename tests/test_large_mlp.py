@@ -1,4 +1,4 @@
-"""One network at a time: against autograd, against plain SGD, and the promise that nothing but its seed decides a network."""
+"""One network at a time: against autograd, against plain SGD; nothing but its seed decides a network."""
 
 from itertools import pairwise
 

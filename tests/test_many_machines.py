@@ -118,7 +118,7 @@ def test_nothing_is_lost_or_done_twice_when_workers_come_and_go_and_the_schedule
         train(accidents.address, watched, accidents.strike)
     assert [outcome.exception() for outcome in accidents.outcomes] == [None, None]
     log, before = accidents.log, kept(folder)
-    assert before == set(log.trials("end")) and len(before) >= 6, "what was finished is kept"
+    assert before == set(log.trials("end")) and len(before) >= 4, "what was finished is kept"
     assert log.trials("end", accidents.late.pid), "who joins late takes part"
     assert not predictions.path_of("toy").exists()
 

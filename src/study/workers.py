@@ -145,7 +145,7 @@ class _Missing:
             return
         self.looked = now
         workers = self.client.scheduler_info()["workers"].values()
-        if any(worker["status"] == "running" for worker in workers):
+        if any(worker["status"] == "running" or worker["metrics"].get("executing") for worker in workers):
             self.seen = now
         elif now - self.seen > self.patience:
             raise TrainingError(

@@ -53,9 +53,11 @@ class Compact(Closed):
     def parts(self, shape: tuple[int, int, int], classes: int) -> tuple[nn.Module, nn.Linear]:
         """The network up to its penultimate features, and the linear layer above them.
 
-        ``shape`` is height, width and channels. Raises ``ValueError`` for pictures that have too few pixels to be halved.
+        ``shape`` is height, width and channels. Raises ``ValueError`` if a convolution would halve a side of one pixel: most
+        of its weights would meet nothing but padding, and what oneDNN 3.13 returns as their gradient in bfloat16 is
+        whatever lay in memory.
         """
-        halved = max(len(self.widths) - 2, 0)  # before the last halving
+        halved = max(len(self.widths) - 2, 0)  # times, before the last one
         _more_pixels_than(self.stride * 2**halved, shape, "take a smaller stride or fewer widths")
         channels = shape[2]
         stages = [_convolution(channels, self.widths[0], 2 * self.stride + 1, self.stride)]
@@ -77,22 +79,16 @@ class ResNet50(Closed):
 
         if shape[2] != 3:
             raise ValueError(f"architecture resnet50 needs pictures of 3 channels, got {shape[2]}; choose compact")
-        _more_pixels_than(16, shape, "choose compact")
+        _more_pixels_than(16, shape, "choose compact")  # for the same reason as in `Compact.parts`
         network = resnet50(weights=None, num_classes=classes)
         head, network.fc = network.fc, nn.Identity()
         return network, head
 
 
-def _more_pixels_than(number: int, shape: tuple[int, int, int], remedy: str) -> None:
-    """Raise ``ValueError`` for pictures so small that a convolution would halve a side of one pixel.
-
-    Most of its weights would meet nothing but padding, and what oneDNN 3.13 returns as their gradient in bfloat16 is
-    whatever lay in memory.
-    """
+def _more_pixels_than(number: int, shape: tuple[int, ...], remedy: str) -> None:
+    """Raise ``ValueError`` for pictures with a side of ``number`` pixels or less."""
     if min(shape[:2]) <= number:
-        raise ValueError(
-            f"pictures have {shape[0]} × {shape[1]} pixels; this architecture needs more than {number} a side; {remedy}"
-        )
+        raise ValueError(f"pictures have {shape[0]} × {shape[1]} pixels, but more than {number} a side are needed; {remedy}")
 
 
 class ConvNet(Closed):
@@ -150,6 +146,7 @@ class ConvNet(Closed):
 
     def _trained(self, data: Data, members: np.ndarray, seeds: list[TrialSeed]) -> Iterator["_Network"]:
         x, _ = self.inputs(data)
+        _more_pixels_than(self.crop, x.shape[1:], "take a smaller crop")  # its border is reflected
         device = self._device()
         for row, seed in zip(members, seeds, strict=True):
             subset = np.flatnonzero(row)
