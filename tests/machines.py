@@ -24,14 +24,17 @@ def wait_until(condition) -> None:
 
 
 class Watched(NearestNeighbour):
-    """Nearest neighbours that write down when a process begins and ends a block, and wait while ``hold`` is there."""
+    """Nearest neighbours that write down when a process begins and ends a block, and halt in between at a sign."""
 
     folder: str
 
     def fit_predict(self, data, members, seeds):
-        log = Log(Path(self.folder))
+        log, obeyed = Log(Path(self.folder)), set()
         log.write("begin", seeds)
-        while log.hold.exists():
+        while sign := log.sign():
+            if sign not in obeyed:
+                log.write(f"halt-{sign}", seeds)
+            obeyed.add(sign)
             time.sleep(0.01)
         labels = super().fit_predict(data, members, seeds)
         log.write("end", seeds)
@@ -62,22 +65,32 @@ class Unlucky(NearestNeighbour):
 
 
 class Log:
-    """What the processes of `Watched` have written down, and the sign that makes them wait."""
+    """What the processes of `Watched` have written down, and the sign at which they halt."""
 
     def __init__(self, folder: Path):
-        self.file, self.hold = folder / "log", folder / "hold"
+        self.file, self.folder = folder / "log", folder
 
     def write(self, event: str, seeds) -> None:
         with open(self.file, "a") as log:
             log.writelines(f"{event} {seed.trial} {os.getpid()}\n" for seed in seeds)
 
     def trials(self, event: str, pid: int | None = None) -> Counter:
-        """How often each trial was begun or ended, by one process or by all."""
+        """How often an event befell each trial, in one process or in all."""
         lines = [line.split() for line in self.file.read_text().splitlines()] if self.file.exists() else []
         return Counter(int(trial) for what, trial, who in lines if what == event and pid in (None, int(who)))
 
-    def in_flight(self, pid: int) -> set[int]:
-        return set(self.trials("begin", pid) - self.trials("end", pid))
+    def in_flight(self, pid: int, since: str = "begin") -> set[int]:
+        return set(self.trials(since, pid) - self.trials("end", pid))
+
+    def sign(self) -> str:
+        """The name of the sign that is up, or nothing."""
+        return next((sign.name for sign in self.folder.glob("halt-*")), "")[5:]
+
+    def raise_sign(self, name: str) -> None:
+        (self.folder / f"halt-{name}").touch()
+
+    def lower_sign(self, name: str) -> None:
+        (self.folder / f"halt-{name}").unlink()
 
 
 class Machines:

@@ -77,35 +77,41 @@ class Accidents:
     def strike(self, blocks: int) -> None:
         """The first when a block is kept, the second when the worker that joins then has finished one."""
         if not self.outcomes:
-            self.begin(self.worker_dies_and_another_joins)
+            self.begin("first", self.worker_dies_and_another_joins)
         elif len(self.outcomes) == 1 and self.outcomes[0].done() and self.log.trials("end", self.late.pid):
-            self.begin(self.scheduler_dies)
+            self.begin("second", self.scheduler_dies)
 
-    def begin(self, accident) -> None:
-        self.log.hold.touch()
-        self.outcomes.append(self.aside.submit(self.halt, accident))
+    def begin(self, sign: str, accident) -> None:
+        self.log.raise_sign(sign)
+        self.outcomes.append(self.aside.submit(self.happen, sign, accident))
 
-    def halt(self, accident) -> None:
+    def happen(self, sign: str, accident) -> None:
         try:
             accident()
         finally:
-            self.log.hold.unlink()
+            self.log.lower_sign(sign)
 
-    def halted(self, worker) -> bool:
-        """Within a block, and no rows are on their way, for these would be lost as well."""
-        return bool(self.log.in_flight(worker.pid)) and kept(self.folder) == set(self.log.trials("end"))
+    def halted(self, worker, sign: str) -> bool:
+        return bool(self.log.in_flight(worker.pid, f"halt-{sign}"))
+
+    def all_is_kept(self) -> bool:
+        """No rows are on their way: these would be lost too."""
+        return kept(self.folder) == set(self.log.trials("end"))
 
     def worker_dies_and_another_joins(self) -> None:
-        wait_until(lambda: self.halted(self.victim))
+        wait_until(lambda: self.halted(self.victim, "first") and self.all_is_kept())
         self.lost = self.log.in_flight(self.victim.pid)
         self.victim.kill()
         self.late = self.cast.worker(self.address)
-        wait_until(lambda: self.log.in_flight(self.late.pid))
+        wait_until(lambda: self.halted(self.late, "first"))
 
     def scheduler_dies(self) -> None:
-        wait_until(lambda: self.halted(self.other) or self.halted(self.late))
+        pair = (self.other, self.late)
+        wait_until(lambda: any(self.halted(worker, "second") for worker in pair))
+        wait_until(lambda: all(self.halted(worker, "second") or not self.log.in_flight(worker.pid) for worker in pair))
+        wait_until(self.all_is_kept)
         self.scheduler.kill()
-        self.cast.dismiss(self.other, self.late)
+        self.cast.dismiss(*pair)
 
 
 def test_nothing_is_lost_or_done_twice_when_workers_come_and_go_and_the_scheduler_dies(train, cast, folder, serial, address):
@@ -143,7 +149,7 @@ def test_a_worker_out_of_memory_is_reported_and_what_was_finished_is_kept(train,
     """Its nanny kills it, as any operating system would."""
     nanny = cast.worker(address, "--nanny", "--memory-limit", "1.5GiB", DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE="False")
     greedy, sign = Greedy(models_at_once=2, sign=str(folder / "sign")), folder / "sign"
-    message = r"1 worker\(s\) died while training trials \d+ to \d+ of toy, .* memory .* Lower models_at_once .* more memory"
+    message = r"1 worker\(s\) died while training trials \d+ to \d+ of toy: memory ran out.* Lower models_at_once"
     with pytest.raises(TrainingError, match=message):
         train(address, greedy, lambda blocks: sign.touch() if blocks == 2 else None)
     cast.dismiss(nanny)
@@ -161,13 +167,13 @@ def test_memory_that_runs_out_in_this_process_has_the_same_remedy(folder, monkey
 
 
 def test_a_worker_of_another_environment_is_as_good_as_none(train, cast, address, folder, monkeypatch):
-    """It finds a package `study` that is not ours, and Dask makes it leave."""
+    """It finds a package `study` that is not ours, and Dask makes it leave, with or without a task."""
     monkeypatch.setenv("STUDY_PATIENCE", "1")
     monkeypatch.setattr(workers, "ROLL_CALL_SECONDS", 0.1)
     (folder / "elsewhere/study").mkdir(parents=True)
     (folder / "elsewhere/study/__init__.py").touch()
     stranger = cast.worker(address, PYTHONPATH=str(folder / "elsewhere"))
-    with pytest.raises(TrainingError, match=r"had no worker that could train.* in this repository's environment"):
+    with pytest.raises(TrainingError, match=r"(had no worker|worker\(s\) died).* in this repository's environment"):
         train(address, NearestNeighbour(models_at_once=2))
     cast.dismiss(stranger)
 

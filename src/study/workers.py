@@ -166,7 +166,8 @@ def explained(what: str):
     except KilledWorker as error:
         deaths = error.allowed_failures + 1
         raise TrainingError(
-            f"{deaths} worker(s) died while training {what}, as they do when memory runs out. {REMEDY}"
+            f"{deaths} worker(s) died while training {what}: memory ran out, or they do not run in this repository's "
+            f"environment (their logs tell). {REMEDY}"
         ) from error
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise TrainingError(f"memory ran out while training {what} ({error}). {REMEDY}") from error

@@ -11,7 +11,20 @@ torch's global generator is used or changed. The mean and the standard deviation
 the subset too, so a held-out picture has no part in a network at all. A trained network is evaluated with the running
 statistics of its batch normalisation; the learning rate has fallen to zero by then, so they belong to its final weights.
 
-The convolutions may take orthogonal steps (`Orthogonal`) instead of gradient steps.
+The convolutions may take orthogonal steps (`Orthogonal`) in place of those of SGD, for they fit a subset in fewer epochs:
+``mnist-convnet`` with [16, 32, 64] channels labels 99.4 % of its subset and 98.7 % of the test pictures after three epochs
+where SGD at the same rate of the head reaches 98.5 % and 97.8 % (November 2026, one trial each).
+
+On CIFAR-100 a network must label 99 % of its subset and spend three minutes of a core. What that leaves to choose is when
+to stop mirroring pictures. The network of ``cifar100-convnet`` (1.6 M weights, 15 million multiplications a picture), one
+trial each:
+
+    mirrored pictures, smoothing, rate      subset   test
+    none, 8 epochs, 0, 0.06                 99.9 %   46.4 %
+    55 % of 9 epochs, 0.05, 0.07            99.8 %   50.3 %
+    65 % of 9 epochs, 0.1, 0.075            99.5 %   52.2 %   (the choice)
+    72 % of 9 epochs, 0.1, 0.08             98.5 %   53.7 %
+    all of 9 epochs, 0, 0.1                 89.0 %   55.8 %
 """
 
 from collections.abc import Iterator
