@@ -170,14 +170,14 @@ def test_data_sets_stand_beside_what_the_ledger_says_was_published_of_them():
     assert list(table) == ["digits", "MNIST", "MNIST, published", "CIFAR-100", "CIFAR-100, published"]
     assert table.loc["trials"].tolist() == ["48", "4,000", "–", "48", "–"]
     assert table.loc["pairs"].tolist() == ["1,234", "1,234", "35", "1,234", "1,015"]
-    assert table["CIFAR-100, published"]["training examples in a pair"] == "964"
-    assert table["CIFAR-100, published"]["accuracy on the test set"] == "72.3 ± 0.3\N{NO-BREAK SPACE}%"
+    assert table["CIFAR-100, published"]["examples in a pair"] == "964"
+    assert table["CIFAR-100, published"]["accuracy, test"] == "72.3 ± 0.3\N{NO-BREAK SPACE}%"
 
 
 def test_what_is_not_identified_is_said_so_in_the_comparison():
     unknown = summary()["pairs"] | {"count": 0, "false_discovery": {"value": None, "std_error": None}}
     table = comparison.side_by_side({"digits": summary(pairs=unknown)}, PUBLISHED)
-    assert table.digits["share of the pairs that chance explains"].startswith("not identified")
+    assert table.digits["pairs that chance explains"].startswith("not identified")
 
 
 def test_the_published_histogram_of_the_ledger_holds_all_examples_of_cifar_100():

@@ -197,7 +197,7 @@ def frozen(small, **changes) -> FrozenFeatures:
 
 
 @pytest.mark.parametrize("part", ["representation", "head"])
-@pytest.mark.parametrize("key", OTHER_MLP.keys() - {"widths"})
+@pytest.mark.parametrize("key", sorted(OTHER_MLP.keys() - {"widths"}))
 def test_every_hyper_parameter_of_a_nested_learner_changes_the_fingerprint(small, small_setting, digits, part, key):
     base = frozen(small)
     other = frozen(small, **{part: getattr(base, part).model_copy(update={key: OTHER_MLP[key]})})
