@@ -136,7 +136,7 @@ def test_one_changed_number_runs_what_depends_on_it_and_nothing_else(toy):
     change(toy, more_trials)
     ran = stages_run(run(toy, "dvc", "repro"))
     (toy / "params.yaml").write_text(yaml.safe_dump(before, sort_keys=False))
-    readers = {"chapter_estimators", "chapter_case_studies"}
+    readers = {"chapter_estimators", "chapter_case_studies", "scaling", "chapter_scaling"}
     assert ran == {"train@digits-nearest-neighbour", "estimate@digits-nearest-neighbour", *readers, "site"}
 
 

@@ -22,13 +22,18 @@ def rates(learners: pd.DataFrame) -> Figure:
         alt.Chart(table)
         .mark_point(size=70)
         .encode(
-            x=alt.X("models_an_hour:Q", title="models an hour (logarithmic)", scale=alt.Scale(type="log", nice=True)),
-            y=alt.Y("setting:N", title=None, sort=order, axis=alt.Axis(labelLimit=260)),
+            x=alt.X(
+                "models_an_hour:Q",
+                title="models an hour (logarithmic)",
+                scale=alt.Scale(type="log", nice=True),
+                axis=alt.Axis(format="~s", labelFlush=True),
+            ),
+            y=alt.Y("setting:N", title=None, sort=order, axis=alt.Axis(labelLimit=190)),
             color=alt.Color("kind:N", title=None, scale=_kinds(BLUE, VERMILION), legend=alt.Legend(orient="top", columns=1)),
             shape=alt.Shape("kind:N", title=None, scale=_kinds("circle", "diamond")),
             tooltip=["setting:N", "kind:N", alt.Tooltip("models_an_hour:Q", format=",.0f"), "cores:Q"],
         )
-        .properties(width=WIDTH - 200, height=alt.Step(28))
+        .properties(width=WIDTH - 300, height=alt.Step(28))
     )
     return Figure(
         "rates",
