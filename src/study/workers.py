@@ -25,10 +25,10 @@ PATIENCE_SECONDS = 300
 GLANCE_SECONDS = 0.02  # between two looks at what has finished
 ROLL_CALL_SECONDS = 2  # between two looks at who is there
 
-# Two of Dask's habits do not suit training. A worker over 80 per cent of its memory is paused, which would be for good where
-# the memory is the learner's own; otherwise it is killed at 95 per cent, its block is tried elsewhere, and the run ends with
-# a message. And MALLOC_TRIM_THRESHOLD_ hands freed memory back to the system at once: the page faults cost a learner 8 to
-# 14 per cent of its time.
+# Two of Dask's habits do not suit training. A worker over 80 per cent of its memory is paused, for good where the memory is
+# the learner's own; otherwise it is killed at 95 per cent, its block is tried elsewhere, and the run ends with a message.
+# And MALLOC_TRIM_THRESHOLD_ hands freed memory back to the system at once: the page faults cost a learner 8 to 14 per cent
+# of its time.
 LOCAL = {f"distributed.worker.memory.{name}": False for name in ("target", "spill", "pause")} | {
     "distributed.nanny.pre-spawn-environ": {f"{name}_NUM_THREADS": 1 for name in ("OMP", "MKL", "OPENBLAS")}
 }

@@ -28,7 +28,7 @@ def rates(learners: pd.DataFrame) -> Figure:
                 scale=alt.Scale(type="log", nice=True),
                 axis=alt.Axis(format="~s", labelFlush=True),
             ),
-            y=alt.Y("setting:N", title=None, sort=order, axis=alt.Axis(labelLimit=190)),
+            y=alt.Y("setting:N", title=None, sort=order, axis=alt.Axis(labelLimit=105)),
             color=alt.Color("kind:N", title=None, scale=_kinds(BLUE, VERMILION), legend=alt.Legend(orient="top", columns=1)),
             shape=alt.Shape("kind:N", title=None, scale=_kinds("circle", "diamond")),
             tooltip=["setting:N", "kind:N", alt.Tooltip("models_an_hour:Q", format=",.0f"), "cores:Q"],
