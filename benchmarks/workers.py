@@ -11,7 +11,7 @@ import time
 from study import data as datasets
 from study import params, subsets, trials
 
-ROUNDS, BLOCKS_A_WORKER = 6, 4
+ROUNDS, BLOCKS_A_WORKER = 4, 10
 
 
 def rate(client, setting, data, models: int) -> float:

@@ -16,7 +16,7 @@ import pytest
 from machines import Unlucky
 
 from study import data as datasets
-from study import estimation, estimators, predictions, rows, subsets, trials
+from study import estimation, estimators, predictions, rows, scratch, subsets, trials
 from study.learners import NearestNeighbour
 from study.params import Setting
 from study.predictions import PredictionError
@@ -35,9 +35,9 @@ def train(folder, monkeypatch):
     """``train(setting)``: in this process; remembers in ``train.trained`` which trials were trained."""
     original = trials._train_block
 
-    def recorded(data, setting, block):
-        run.trained += block
-        return original(data, setting, block)
+    def recorded(data, *job):
+        run.trained += job[-1]
+        return original(data, *job)
 
     def run(setting, name: str = "toy") -> Path:
         run.trained = []
@@ -370,7 +370,7 @@ def test_a_block_gets_its_name_when_it_is_complete(train, small_setting, monkeyp
             named.extend(np.load(part)["trials"].tolist())
         replace(part, path)
 
-    monkeypatch.setattr(rows.os, "replace", checked)
+    monkeypatch.setattr(scratch.os, "replace", checked)
     train(small_setting())
     assert named == list(range(10))
 

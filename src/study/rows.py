@@ -4,9 +4,6 @@ Eight examples are a byte, so that 4,000 trials of 70,000 examples are 35 MB in 
 has finished is saved at once as ``.scratch/<fingerprint>/<first>-<count>.npz``: under a temporary name, flushed, renamed.
 """
 
-import io
-import os
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,11 +11,10 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from study import predictions
+from study import predictions, scratch
 from study.data import Data
 from study.params import Setting
 from study.predictions import PredictionError
-from study.workers import TrainingError
 
 SPLITS = ("train_correct", "test_correct")
 
@@ -69,39 +65,17 @@ def _by_trial(packed: dict[str, np.ndarray]) -> Rows:
     return {int(trial): Row(*row) for trial, *row in zip(packed["trials"], *columns)}
 
 
-def keep(scratch: Path, block: dict[str, np.ndarray]) -> None:
+def keep(folder: Path, block: dict[str, np.ndarray]) -> None:
     """Save one finished block, complete or not at all. Raises `TrainingError` if the disk does not take it."""
-    path = scratch / f"{block['trials'][0]:08d}-{len(block['trials'])}.npz"
-    part = path.with_suffix(f".{os.getpid()}.part")
-    try:
-        with open(part, "wb") as handle:
-            handle.write(_serialized(block))
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise TrainingError(f"{path} could not be written ({error}). Make room on that disk, and run again") from error
-
-
-def _serialized(block: dict[str, np.ndarray]) -> memoryview:
     bits = {split: np.packbits(block[split], axis=1) for split in SPLITS}
     widths = {f"{split}_width": block[split].shape[1] for split in SPLITS}
-    buffer = io.BytesIO()  # a zip archive that fails to reach the disk would fail once more when it is closed
-    np.savez(buffer, **block | bits | widths)
-    return buffer.getbuffer()
+    scratch.save(folder / f"{block['trials'][0]:08d}-{len(block['trials'])}.npz", **block | bits | widths)
 
 
-def of_scratch(scratch: Path) -> Rows:
+def of_scratch(folder: Path) -> Rows:
     """The rows of all saved blocks; one that the disk has damaged is deleted, and its trials are trained again."""
-    rows = {}
-    for path in sorted(scratch.glob("*.npz")):
-        try:
-            with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as saved:
-                rows |= _by_trial({name: saved[name] for name in ("trials", *SPLITS, "diverged")})
-        except (zipfile.BadZipFile, OSError, EOFError, KeyError, ValueError):
-            path.unlink()
-    return rows
+    blocks = (scratch.load(path, ("trials", *SPLITS, "diverged")) for path in sorted(folder.glob("*.npz")))
+    return {trial: row for block in blocks if block for trial, row in _by_trial(block).items()}
 
 
 def write(path: Path, setting: Setting, data: Data, rows: Rows, trials) -> None:

@@ -12,7 +12,7 @@ of their own (`train_range`), which `merge` adds to the prediction file.
 import shutil
 import sys
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import dask
@@ -21,8 +21,9 @@ from dask.distributed import Client
 from filelock import FileLock, Timeout
 
 from study import data as datasets
-from study import predictions, rows, subsets
+from study import predictions, rows, scratch, subsets
 from study.data import Data
+from study.learners import FrozenFeatures
 from study.params import Setting
 from study.predictions import PredictionError
 from study.progress import Progress
@@ -176,13 +177,33 @@ def _train_missing(run: _Run, found: Rows, workers: int | None) -> None:
 
 def _train_blocks(run: _Run, missing: list[int], workers: int | None):
     """Finished blocks, in the order in which they finish."""
-    size = run.setting.learner.models_at_once
+    setting, size = run.setting, run.setting.learner.models_at_once
     blocks = [missing[start : start + size] for start in range(0, len(missing), size)]
-    jobs = {f"{_span('trials', block)} of {run.name}": (run.setting, block) for block in blocks}
     with cluster(workers) as client, Progress(f"train {run.name}", total=len(missing), unit="models") as progress:
-        for block in _map(_train_block, run.data, jobs, client):
+        learner, data = _for_workers(run, client)
+        jobs = {f"{_span('trials', block)} of {run.name}": (learner, setting.seed, setting.ratio, block) for block in blocks}
+        for block in _map(_train_block, data, jobs, client):
             progress.advance(len(block["trials"]))
             yield block
+
+
+def _for_workers(run: _Run, client: Client | None):
+    """What workers train on what. Frozen features are made once and kept, for their network takes as long as many heads."""
+    learner = run.setting.learner
+    if not isinstance(learner, FrozenFeatures):
+        return learner, run.data
+    path, names = run.scratch / "features", ("x_train", "x_test")
+    features = scratch.load(path, names)
+    if features is None:
+        (made,) = _map(_make_features, run.data, {f"the representation of {run.name}": (learner,)}, client)
+        features = {name: getattr(made, name) for name in names}
+        scratch.save(path, **features)
+    return learner.head, replace(run.data, **features)
+
+
+def _make_features(data: Data, learner: FrozenFeatures) -> Data:
+    with one_thread():
+        return learner.features(data)
 
 
 def _span(noun: str, numbers) -> str:
@@ -193,10 +214,10 @@ def _span(noun: str, numbers) -> str:
     )
 
 
-def _train_block(data: Data, setting: Setting, trials: list[int]) -> dict[str, np.ndarray]:
-    members = subsets.members(setting.seed, trials, data.n, setting.ratio)
+def _train_block(data: Data, learner, seed: int, ratio: float, trials: list[int]) -> dict[str, np.ndarray]:
+    members = subsets.members(seed, trials, data.n, ratio)
     with one_thread():
-        labels = setting.learner.fit_predict(data, members, subsets.trial_seeds(setting.seed, trials))
+        labels = learner.fit_predict(data, members, subsets.trial_seeds(seed, trials))
     return {
         "trials": np.array(trials, dtype=np.int64),
         "train_correct": labels[0] == data.y_train,
