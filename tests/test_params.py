@@ -46,7 +46,7 @@ def test_every_learner_of_the_study_has_a_setting(study):
 
 
 def test_every_setting_that_a_stage_names_exists(study):
-    named = [study.leave_one_out.setting, study.removal.setting, study.localization.full, study.localization.linear]
+    named = [study.leave_one_out.setting, *study.removal, study.localization.full, study.localization.linear]
     assert set(named) <= study.settings.keys()
 
 
@@ -61,7 +61,7 @@ def test_every_setting_that_a_stage_names_exists(study):
         ("settings.digits-frozen-features.learner.head.depth", ["widths", "learning_rate"]),
         ("estimate.threshold", ["mem_threshold", "infl_threshold", "mem_floor", "null_permutations"]),
         ("leave_one_out.model", ["setting", "examples", "models", "subset_models"]),
-        ("removal.repeat", ["thresholds", "random_shares", "repeats"]),
+        ("removal.digits-mlp.repeat", ["thresholds", "random_shares", "repeats"]),
         ("long_tail.draw", ["labels", "draws", "seed"]),
     ],
 )
@@ -123,7 +123,7 @@ MLP = "settings.digits-mlp"
         ("estimate.infl_threshold", -0.1),
         ("estimate.null_permutations", 0),
         ("leave_one_out.examples", 1),
-        ("removal.random_shares", [0.5, 1]),
+        ("removal.digits-mlp.random_shares", [0.5, 1]),
         ("fitting.corruption", [1.2]),
         ("long_tail.labels", 0),
         ("chapters.motivation", {"list": [1, 2]}),
@@ -232,8 +232,8 @@ def test_equal_numbers_have_equal_fingerprints_however_they_are_written(small_se
 
 
 def test_a_run_is_identified_by_the_parameters_it_was_made_with(study, tmp_path):
-    assert load_with(tmp_path, "removal.seed", 99).fingerprint("removal") != study.fingerprint("removal")
-    assert load_with(tmp_path, "removal.seed", 99).fingerprint("fitting") == study.fingerprint("fitting")
+    assert load_with(tmp_path, "removal.digits-mlp.seed", 99).fingerprint("removal") != study.fingerprint("removal")
+    assert load_with(tmp_path, "removal.digits-mlp.seed", 99).fingerprint("fitting") == study.fingerprint("fitting")
     with_one = load_with(tmp_path, "chapters.motivation", {"x": 1})
     assert with_one.fingerprint("chapters", "motivation") != study.fingerprint("chapters", "motivation")
     assert with_one.fingerprint("chapters", "definitions") == study.fingerprint("chapters", "definitions")

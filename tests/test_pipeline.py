@@ -26,7 +26,8 @@ TRIALS = 100
 TOY = {
     "estimate": {"reliability_splits": 2, "null_permutations": 2},
     "leave_one_out": {"examples": 4, "models": 6, "subset_models": 6, "bootstrap": 20, "permutations": 5},
-    "removal": {"thresholds": [0.7, 0.25], "random_shares": [0.1, 0.3], "repeats": 4},
+    "removal.digits-mlp": {"thresholds": [0.7, 0.25], "random_shares": [0.1, 0.3], "repeats": 4},
+    "removal.mnist-mlp": {"thresholds": [0.7, 0.25], "random_shares": [0.1, 0.3], "repeats": 4},
     "fitting": {"corruption": [0.0, 1.0], "repeats": 2, "shorter": [2, 8]},
     "long_tail": {"n": 100, "n_large": 200, "draws": 40, "prior_draws": 40, "example_points": 1500, "example_draws": 5},
     "localization": {"networks": 3, "representations": 2, "heads": 20, "bootstrap": 20},
@@ -71,9 +72,12 @@ def make_small(tree: dict) -> None:
         setting["trials"] = TRIALS
         if setting["data"] in data.RAW_MD5:  # the digits stand in for what would have to be downloaded
             setting["data"] = "digits"
-    for section, values in TOY.items():
-        assert values.keys() <= tree[section].keys(), f"params.yaml has no {values.keys() - tree[section].keys()}"
-        tree[section] |= values
+    for place, values in TOY.items():
+        section = tree
+        for key in place.split("."):
+            section = section[key]
+        assert values.keys() <= section.keys(), f"params.yaml has no {values.keys() - section.keys()}"
+        section |= values
     tree["fitting"]["network"]["epochs"] = 20
 
 

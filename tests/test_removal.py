@@ -13,7 +13,7 @@ from study.case_studies.removal import EVERYTHING, INFLUENCERS, OTHERS, SOME_INF
 from study.learners import NearestNeighbour, nearest_neighbour
 from study.params import Removal, Setting
 
-SECTION = Removal(setting="planted", thresholds=(0.9, 0.5), random_shares=(0.1, 0.9), repeats=3, seed=5)
+SECTION = Removal(thresholds=(0.9, 0.5), random_shares=(0.1, 0.9), repeats=3, seed=5)
 LEARNER = NearestNeighbour(models_at_once=50)
 SETTING = Setting(data="longtail", learner=LEARNER, ratio=0.7, seed=0, trials=1, revision=1)
 
@@ -35,7 +35,7 @@ def stage(world, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tables.save("planted", "memorization", pd.DataFrame({"mem": world.mem}))
     tables.save("planted", "pairs", world.pairs)
-    return removal.run(SECTION, SETTING, params.load(STUDY).estimate)
+    return removal.run("planted", SECTION, SETTING, params.load(STUDY).estimate)
 
 
 STUDY = params.Path("params.yaml").resolve()
@@ -139,18 +139,20 @@ def test_an_example_that_cannot_be_identified_is_never_removed_as_memorized():
 
 
 def test_model_r_has_the_same_seed_in_every_arm_and_other_seeds_than_model_s():
-    calls = []
+    calls = {}
 
-    def fit_predict(_, members, seeds):
-        calls.append((members.sum(1).tolist(), seeds))
-        return np.zeros((len(members), 1000), np.int16), np.zeros((len(members), 1000), np.int16)
+    class Recorder(NearestNeighbour):
+        def fit_predict(self, data, members, seeds):
+            calls[members[0].sum()] = members, seeds
+            return super().fit_predict(data, members, seeds)
 
-    setting = SimpleNamespace(learner=SimpleNamespace(models_at_once=10, fit_predict=fit_predict))
+    setting, mixture = SETTING.model_copy(update={"learner": Recorder(models_at_once=10)}), data.load("longtail")
     removed = {EVERYTHING: np.zeros((2, 1000), bool), Arm("random", 1): np.eye(2, 1000, dtype=bool)}
-    removal.retrain(setting, data.load("longtail"), removed, seed=5)
-    assert [sizes for sizes, _ in calls] == [[1000, 1000], [999, 999]]
-    assert calls[0][1] == calls[1][1]
-    assert calls[0][1][0] != calls[0][1][1]
+    correct = removal.retrain(setting, mixture, removed, seed=5)
+    assert calls.keys() == {1000, 999} and (calls[999][0] == ~removed[Arm("random", 1)]).all()
+    assert calls[1000][1] == calls[999][1] and calls[999][1][0] != calls[999][1][1]
+    for arm, mask in removed.items():
+        assert (correct[arm] == [without(mixture, row) for row in mask]).all()
 
 
 def test_equivalent_random_set_is_the_one_that_costs_as_much():
@@ -165,7 +167,7 @@ def test_without_pairs_nothing_is_affected_and_that_is_not_a_zero(world, tmp_pat
     monkeypatch.chdir(tmp_path)
     tables.save("planted", "memorization", pd.DataFrame({"mem": world.mem}))
     tables.save("planted", "pairs", world.pairs[:0])
-    removal.run(SECTION, SETTING, params.load(STUDY).estimate)
+    removal.run("planted", SECTION, SETTING, params.load(STUDY).estimate)
     found = tables.load("planted", "removal")
     assert found["influencers"]["count"] == 0
     assert found["influencers"]["drop"]["value"] == 0

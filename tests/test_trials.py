@@ -202,6 +202,34 @@ def test_subsets_of_any_sizes_are_predicted_in_their_order(client, small, digits
             assert np.array_equal(spread[split][k], alone[split][0])
 
 
+def test_labels_with_a_title_survive_an_interruption(small, digits, folder, monkeypatch):
+    masks, seeds = subsets.members(0, range(9), 1000, 0.7), subsets.trial_seeds(0, range(9))
+    whole, fit = trials.predict(small(), digits, masks, seeds), trials._predict_block
+    calls = []
+
+    def fit_two(*job):
+        calls.append(job)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return fit(*job)
+
+    monkeypatch.setattr(trials, "_predict_block", fit_two)
+    with pytest.raises(KeyboardInterrupt):
+        trials.predict(small(), digits, masks, seeds, title="toy")
+    (kept,) = folder.glob(".scratch/toy-*/")
+    assert len(list(kept.iterdir())) == 2
+    for ours, theirs in zip(trials.predict(small(), digits, masks, seeds, title="toy"), whole):
+        assert np.array_equal(ours, theirs)
+    assert len(calls) == 4 and not kept.exists()
+
+
+def test_kept_labels_are_those_of_the_same_call_only(small, digits, turned):
+    masks, seeds = subsets.members(0, range(3), 1000, 0.7), subsets.trial_seeds(0, range(3))
+    calls = [(small(), digits, masks, seeds), (small(epochs=3), digits, masks, seeds), (small(), turned, masks, seeds)]
+    calls += [(small(), digits, ~masks, seeds), (small(), digits, masks, seeds[::-1])]
+    assert len({trials._mark(*call) for call in calls}) == len(calls)
+
+
 def test_a_diverged_model_is_an_error_where_no_row_could_mark_it(small, digits):
     masks = subsets.members(0, range(2), 1000, 0.7)
     with pytest.raises(RuntimeError, match="2 of 2 models diverged; lower the learning rate"):

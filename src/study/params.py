@@ -94,9 +94,8 @@ class LeaveOneOut(Closed):
 
 
 class Removal(Closed):
-    """Stage `removal`: fresh models without the memorized examples, and without as many random ones."""
+    """Stage `removal` of a setting: fresh models without the memorized examples, and without as many random ones."""
 
-    setting: str
     thresholds: tuple[Threshold, ...]
     random_shares: tuple[Fraction, ...]
     repeats: Annotated[int, Field(ge=2)]
@@ -207,7 +206,7 @@ class Params(Closed):
     settings: dict[str, Setting]
     estimate: Estimate
     leave_one_out: LeaveOneOut
-    removal: Removal
+    removal: dict[str, Removal]
     fitting: Fitting
     long_tail: LongTail
     localization: Localization
@@ -228,9 +227,8 @@ class Params(Closed):
 
     def fingerprint(self, section: str, part: str | None = None) -> str:
         """Identifies the parameters of a section, or of one part of it, such as a chapter; empty if there are none."""
-        chosen = getattr(self, section, {})
-        chosen = chosen[part] if part else chosen
-        return _digest(json.dumps(chosen if isinstance(chosen, dict) else chosen.model_dump(mode="json"), sort_keys=True))
+        chosen = self.model_dump(mode="json", include={section}).get(section, {})
+        return _digest(json.dumps(chosen[part] if part else chosen, sort_keys=True))
 
 
 def load(path: Path | str = "params.yaml") -> Params:

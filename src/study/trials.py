@@ -9,6 +9,8 @@ Other machines help in two ways: as workers of one cluster (`study.workers`), or
 of their own (`train_range`), which `merge` adds to the prediction file.
 """
 
+import hashlib
+import inspect
 import shutil
 import sys
 from contextlib import ExitStack, closing, contextmanager
@@ -226,21 +228,60 @@ def _train_block(data: Data, learner, seed: int, ratio: float, trials: list[int]
     }
 
 
-def predict(learner, data: Data, members: np.ndarray, seeds: list, client: Client | None = None):
+def predict(learner, data: Data, members: np.ndarray, seeds: list, client: Client | None = None, title: str = ""):
     """Labels of models trained on given subsets: the learner's `fit_predict` in blocks over the workers.
 
     ``members (k, n)``; returns int16 ``train_labels (k, n)`` and ``test_labels (k, n_test)``. Rows may differ in size:
-    models whose subsets have the same size are trained together. Raises ``RuntimeError`` if a model diverged.
+    models whose subsets have the same size are trained together. With a ``title`` progress is told under that name, and
+    finished blocks are kept in ``.scratch/`` until all are, so that a call that was interrupted goes on when it is made
+    again. Raises ``RuntimeError`` if a model diverged.
     """
     blocks = _blocks_of_one_size(members, learner.models_at_once)
-    jobs = {_span("models", block): (learner, block, members[block], [seeds[row] for row in block]) for block in blocks}
     train = np.empty((len(members), data.n), dtype=np.int16)
     test = np.empty((len(members), data.n_test), dtype=np.int16)
-    for block, labels in _map(_predict_block, data, jobs, client):
+    if title:
+        finished = _kept_labels(title, learner, data, members, seeds, blocks, client)
+    else:
+        finished = _labels(learner, data, members, seeds, blocks, client)
+    for block, labels in finished:
         train[block], test[block] = labels
     if (train == -1).any():
         raise RuntimeError(f"{(train == -1).all(1).sum()} of {len(members)} models diverged; lower the learning rate")
     return train, test
+
+
+def _labels(learner, data: Data, members: np.ndarray, seeds: list, blocks: list[np.ndarray], client: Client | None):
+    jobs = {_span("models", block): (learner, block, members[block], [seeds[row] for row in block]) for block in blocks}
+    return _map(_predict_block, data, jobs, client)
+
+
+def _kept_labels(title: str, learner, data: Data, members: np.ndarray, seeds: list, blocks: list[np.ndarray], client):
+    """Labels of blocks that an interrupted call has kept, then those of the others, which are kept as they finish."""
+    folder, names = SCRATCH / f"{title}-{_mark(learner, data, members, seeds)}", ("train", "test")
+    missing = []
+    with _alone(title, folder.name), Progress(title, len(members), "models") as progress:
+        folder.mkdir(parents=True, exist_ok=True)
+        for block in blocks:
+            if found := scratch.load(folder / f"{block[0]}", names):
+                progress.advance(len(block))
+                yield block, tuple(found[name] for name in names)
+            else:
+                missing.append(block)
+        for block, labels in _labels(learner, data, members, seeds, missing, client):
+            scratch.save(folder / f"{block[0]}", **dict(zip(names, labels)))
+            progress.advance(len(block))
+            yield block, labels
+        shutil.rmtree(folder)
+
+
+def _mark(learner, data: Data, members: np.ndarray, seeds: list) -> str:
+    """What a call of `predict` depends on, the code of the learner included, as a short text."""
+    code = inspect.getsource(inspect.getmodule(type(learner)))
+    parts = learner.model_dump_json(exclude={"device"}), data.order_hash, np.packbits(members).tobytes(), repr(seeds), code
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        digest.update(part if isinstance(part, bytes) else part.encode())
+    return digest.hexdigest()
 
 
 def _blocks_of_one_size(members: np.ndarray, at_once: int) -> list[np.ndarray]:
