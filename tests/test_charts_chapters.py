@@ -1,13 +1,17 @@
 """Figures of the chapters on case studies and layer localization show what their tables hold, and move with thresholds."""
 
+import base64
+import io
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from study import charts, claims, estimators, subsets
 from study.charts import case_studies, comparison, layer_localization
+from study.pictures import Pictures
 
 LEDGER = claims.load(Path(__file__).parents[1] / "claims.yaml")
 PUBLISHED = {claim.id: claim.published for claim in LEDGER.claims}
@@ -39,6 +43,14 @@ def drawn(figure: charts.Figure) -> bytes:
     return charts.raster(charts.specification(figure))
 
 
+def seen(digits) -> Pictures:
+    return Pictures(digits.classes, digits.y_train, digits.x_train, digits.x_test)
+
+
+def unseen(digits) -> Pictures:
+    return Pictures(digits.classes, digits.y_train, None, None, "no data")
+
+
 def test_histogram_counts_every_example_once(memorization):
     table = case_studies.memorization_histogram(memorization, 0.25).table
     assert table["count"].sum() == 1000
@@ -52,28 +64,53 @@ def test_thresholds_move_the_figures(memorization):
 
 def test_strip_shows_the_nearest_example_of_the_class_or_leaves_a_gap(memorization, digits):
     frame = memorization.assign(label=digits.y_train)
-    table = case_studies.memorized_digits(frame, digits).table
+    table = case_studies.memorized_examples(frame, seen(digits), "strip", "digits").table
     for row in table.itertuples():
         of_class = frame[frame.label == int(row[1])]
         assert abs(frame.mem[row.index] - row.level) == pytest.approx((of_class.mem - row.level).abs().min())
-    none = case_studies.memorized_digits(frame.assign(mem=0.0), digits).table
+    none = case_studies.memorized_examples(frame.assign(mem=0.0), seen(digits), "strip", "digits").table
     assert set(none.level) == {0.0}
 
 
 def test_gallery_shows_every_influencer_and_classmates_that_are_none(chosen, digits):
-    table = case_studies.pair_gallery(chosen, digits, count=4, seed=0).table
+    table = case_studies.pair_gallery(chosen, seen(digits), count=4, seed=0).table
     assert table.index[table.column.str.startswith("influencer")].size == 3
     others = table["index"][table.column.str.startswith("random")]
     assert (digits.y_train[others] == 4).all()
     assert not set(others) & set(chosen.train)
-    again = case_studies.pair_gallery(chosen, digits, count=4, seed=1).table
+    again = case_studies.pair_gallery(chosen, seen(digits), count=4, seed=1).table
     assert not again.equals(table)
+
+
+def test_where_pictures_are_missing_their_places_are_named(chosen, digits, memorization):
+    frame = memorization.assign(label=digits.y_train)
+    strip = case_studies.memorized_examples(frame, unseen(digits), "strip", "digits", classes=(3, 4))
+    gallery = case_studies.pair_gallery(chosen, unseen(digits), count=4, seed=0)
+    assert set(strip.table["class"]) == {"3", "4"}
+    for figure in (strip, gallery):
+        assert "could not be had" in figure.caption and drawn(figure).startswith(b"\x89PNG")
+    whole = case_studies.pair_gallery(chosen, seen(digits), count=4, seed=0)
+    assert gallery.table.equals(whole.table) and "could not" not in whole.caption
+    places = {case_studies.drawn(None, index, split) for index in (1, 2) for split in ("train", "test")}
+    assert len(places) == 4
+
+
+def test_pictures_of_any_kind_are_drawn_large_enough():
+    for x in (np.zeros((2, 8, 8), np.float32), np.zeros((2, 28, 28), np.uint8), np.zeros((2, 32, 32, 3), np.uint8)):
+        image = Image.open(io.BytesIO(base64.b64decode(case_studies.drawn(x, 1, "train").split(",")[1])))
+        assert min(image.size) >= 56
+        assert np.asarray(image.convert("L")).max() == (0 if x.ndim == 4 else 255)
+
+
+def test_a_gallery_is_cut_to_the_strongest_influencers(chosen, digits):
+    table = case_studies.pair_gallery(chosen, seen(digits), count=4, seed=0, influencers=1).table
+    assert set(table.column[table.column.str.startswith("influencer")]) == {"influencer 1"}
 
 
 def test_figures_of_an_empty_selection_can_be_drawn(chosen, digits):
     nothing = chosen[:0]
     tests = pd.DataFrame({"test": [0], "drop": [0.0], "std_error": [0.0], "with_all": [1.0], "without": [1.0]})
-    figures = (case_studies.pair_gallery(nothing, digits, 4, 0), case_studies.predicted_loss(tests, nothing),
+    figures = (case_studies.pair_gallery(nothing, seen(digits), 4, 0), case_studies.predicted_loss(tests, nothing),
                case_studies.influence_histogram(nothing, nothing, 0.15, 0.05))  # fmt: skip
     for figure in figures:
         assert drawn(figure).startswith(b"\x89PNG")

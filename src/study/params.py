@@ -7,7 +7,7 @@ names the valid ones; equality and `Setting.fingerprint` follow from the fields.
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import yaml
 from pydantic import (
@@ -197,6 +197,50 @@ class Scaling(Closed):
     seed: NonNegativeInt
 
 
+class Consistency(Closed):
+    """Stage `consistency`: which examples and pairs different learners of one data set have in common.
+
+    ``settings`` lists, by data set, the settings to compare; the first one is drawn against the others.
+    """
+
+    settings: Annotated[dict[str, Annotated[tuple[str, ...], Field(min_length=1)]], Field(min_length=1)]
+    mem_thresholds: Annotated[tuple[Threshold, ...], Field(min_length=1)]
+    infl_thresholds: Annotated[tuple[Threshold, ...], Field(min_length=1)]
+    replicates: AtLeastTwo
+    shuffles: PositiveInt
+    seed: NonNegativeInt
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        for name, listed in self.settings.items():
+            if len(set(listed)) < len(listed):
+                raise ValueError(f"settings.{name} names a setting twice: {', '.join(listed)}")
+        return self
+
+
+class Published(Closed):
+    """Stage `published`: the pairs that Feldman & Zhang released, and what our estimates say of them.
+
+    ``bands`` are edges of influence, ascending; ``settings`` the settings on CIFAR-100 whose influence is taken over the
+    released pairs; ``source`` is ``released`` or ``made_up``, which stands in where the files cannot be had.
+    """
+
+    source: Literal["released", "made_up"]
+    settings: tuple[str, ...]
+    bands: Annotated[tuple[Threshold, ...], Field(min_length=2)]
+    controls: PositiveInt
+    groups: AtLeastTwo
+    permutations: AtLeastTwo
+    seed: NonNegativeInt
+
+    @field_validator("bands")
+    @classmethod
+    def _ascending(cls, edges: tuple[float, ...]) -> tuple[float, ...]:
+        if sorted(set(edges)) != list(edges):
+            raise ValueError("edges of bands must ascend")
+        return edges
+
+
 Scalar = bool | int | float | str
 
 
@@ -211,6 +255,8 @@ class Params(Closed):
     long_tail: LongTail
     localization: Localization
     scaling: Scaling
+    consistency: Consistency
+    published: Published
     chapters: dict[str, dict[str, Scalar]]
 
     def setting(self, name: str) -> Setting:

@@ -6,9 +6,12 @@ Tables are those of the stages `estimate` and `removal`. Error bars reach two st
 import altair as alt
 import numpy as np
 import pandas as pd
+from PIL import Image, ImageDraw
+from scipy.stats import binomtest
 
 from study.charts import BLACK, BLUE, GREY, ORANGE, SKY, VERMILION, WIDTH, Figure, picture
-from study.data import Data
+from study.data import unit_floats
+from study.pictures import Pictures
 
 LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
 COUNTS = [0, *(digit * 10**power for power in range(6) for digit in (1, 3))]  # ticks of a logarithmic axis of counts
@@ -79,23 +82,32 @@ def memorization_ranked(memorization: pd.DataFrame, mem_threshold: float, shown:
     )
 
 
-def memorized_digits(memorization: pd.DataFrame, data: Data) -> Figure:
-    """For each class the digits whose memorization is nearest to 0, 1/4, 1/2, 3/4 and 1, if one is within 1/8."""
-    rows = [row for label in range(len(data.classes)) for row in _strip(memorization, data, label)]
-    table = pd.DataFrame(rows)
+def memorized_examples(
+    memorization: pd.DataFrame, pictures: Pictures, name: str, noun: str, classes: tuple[int, ...] | None = None
+) -> Figure:
+    """For each class the examples with memorization nearest to 0, 1/4, 1/2, 3/4 and 1, if one is within 1/8.
+
+    ``classes`` are the labels that are shown, all by default.
+    """
+    classes = range(len(pictures.classes)) if classes is None else classes
+    table = pd.DataFrame([row for label in classes for row in _strip(memorization, pictures, label)])
     x = alt.X("level:O", title="memorization near", axis=alt.Axis(labelAngle=0, orient="top", format=".2f"))
     y = alt.Y("class:N", title="class")
     return Figure(
-        "memorized_digits",
-        _pictures(table, x, y, len(LEVELS), len(data.classes)),
+        name,
+        _pictures(table, x, y, len(LEVELS), len(classes)),
         table.drop(columns="url"),
-        "Training digits with memorization near 0, 1/4, 1/2, 3/4 and 1, with their estimates; a gap where a class has no "
-        "such digit. To the right they become odd, ambiguous or hard to read.",
-        "A grid of small pictures of digits, one row a class. Those at the left are clear, those at the right odd.",
+        f"Training {noun} with memorization near 0, 1/4, 1/2, 3/4 and 1, with their estimates; a gap where a class has none "
+        "within 1/8. To the right they become odd, ambiguous or hard to recognise." + _unseen(pictures),
+        f"A grid of small pictures of {noun}, one row a class. Those at the left are clear, those at the right odd.",
     )
 
 
-def _strip(memorization: pd.DataFrame, data: Data, label: int) -> list[dict]:
+def _unseen(pictures: Pictures) -> str:
+    return "" if pictures.train is not None else " The pictures could not be had here: their places are named instead."
+
+
+def _strip(memorization: pd.DataFrame, pictures: Pictures, label: int) -> list[dict]:
     frame = memorization[memorization.label == label]
     rows = []
     for level in LEVELS:
@@ -104,28 +116,67 @@ def _strip(memorization: pd.DataFrame, data: Data, label: int) -> list[dict]:
             text = f"{best.mem:.3f}"  # an error under each would not fit; the CSV has them
             rows.append(
                 {
-                    "class": data.classes[label],
+                    "class": pictures.classes[label],
                     "level": level,
                     "index": int(best["index"]),
                     "mem": best.mem,
                     "std_error": best.std_error,
                     "text": text,
-                    "url": ink(data.x_train[int(best["index"])]),
+                    "url": drawn(pictures.train, int(best["index"]), "train"),
                 }
             )
     return rows
 
 
-def ink(pixels: np.ndarray) -> str:
-    """A digit as dark ink on white, large enough to stay crisp."""
-    return picture(1 - pixels, zoom=8)
+def memorized_by_class(frames: dict[str, tuple[pd.DataFrame, tuple[str, ...]]], mem_threshold: float) -> Figure:
+    """Share of memorized examples in each class, with Wilson's 95 % interval, for the estimates of each data set.
+
+    ``frames`` maps a title to a memorization table and the names of its classes.
+    """
+    table = pd.concat([_share_by_class(title, *frame, mem_threshold) for title, frame in frames.items()])
+    base = alt.Chart(table).encode(y=alt.Y("class:N", title="class", sort=None))
+    share = alt.X("share:Q", title="share of memorized examples", axis=alt.Axis(format="%"))
+    points = base.mark_point(filled=True, color=BLUE).encode(x=share, tooltip=["class:N", *_numbers("share", "examples")])
+    bars = base.mark_rule(color=BLUE).encode(x="share_low:Q", x2="share_high:Q")
+    return Figure(
+        "memorized_by_class",
+        (bars + points).properties(width=WIDTH // 2 - 30).facet(alt.Facet("data:N", title=None, sort=None), columns=2)
+        .resolve_scale(x="independent", y="independent"),
+        table,
+        f"Share of the training examples of each class with a memorization of at least {mem_threshold:g}. Bars: Wilson's "
+        "95 % interval for a share of as many examples; the errors of the estimates come on top.",
+        "Rows of dots with error bars, one row a class, for each data set.",
+    )  # fmt: skip
+
+
+def _share_by_class(title: str, memorization: pd.DataFrame, classes: tuple[str, ...], mem_threshold: float) -> pd.DataFrame:
+    known = memorization[memorization.mem.notna()]
+    grouped = (known.mem >= mem_threshold).groupby(known.label)
+    memorized, examples = grouped.sum(), grouped.size()
+    intervals = [binomtest(k, of).proportion_ci(method="wilson") for k, of in zip(memorized, examples)]
+    columns = {"data": title, "class": [classes[k] for k in examples.index], "examples": examples, "memorized": memorized}
+    ends = {f"share_{end}": [getattr(interval, end) for interval in intervals] for end in ("low", "high")}
+    return pd.DataFrame(columns | {"share": memorized / examples} | ends)
+
+
+def drawn(pictures: np.ndarray | None, index: int, split: str) -> str:
+    """A picture as a `data:` address: grey ones as dark ink on white, small ones enlarged so that they stay crisp.
+
+    Without ``pictures`` a white square with the name of the example's place.
+    """
+    if pictures is None:
+        square = Image.new("L", (64, 64), 255)
+        ImageDraw.Draw(square).multiline_text((4, 18), f"{split}\n{index}", fill=60)
+        return picture(np.asarray(square) / 255)
+    pixels = unit_floats(np.asarray(pictures[index]))
+    return picture(pixels if pixels.ndim == 3 else 1 - pixels, zoom=max(1, 64 // len(pixels)))
 
 
 def _pictures(table: pd.DataFrame, x, y, columns: int, rows: int):
     base = alt.Chart(table).encode(x=x, y=y)
-    drawn = base.mark_image(width=SIDE, height=SIDE, yOffset=-7).encode(url="url:N", tooltip=["index:Q", "text:N"])
+    images = base.mark_image(width=SIDE, height=SIDE, yOffset=-7).encode(url="url:N", tooltip=["index:Q", "text:N"])
     texts = base.mark_text(dy=SIDE / 2 + 3, fontSize=10.5).encode(text="text:N")
-    return (drawn + texts).properties(width=max(columns, 1) * CELL, height=max(rows, 1) * (CELL - 8))
+    return (images + texts).properties(width=max(columns, 1) * CELL, height=max(rows, 1) * (CELL - 8))
 
 
 def removal_curve(curve: pd.DataFrame) -> Figure:
@@ -315,40 +366,54 @@ def predicted_loss(removal_tests: pd.DataFrame, chosen: pd.DataFrame) -> Figure:
     )
 
 
-def pair_gallery(chosen: pd.DataFrame, data: Data, count: int, seed: int, beside: int = 3) -> Figure:
-    """``count`` tests in pairs, evenly over the ranking of their strongest pair: test, influencers, random classmates."""
+def pair_gallery(
+    chosen: pd.DataFrame,
+    pictures: Pictures,
+    count: int,
+    seed: int,
+    name: str = "pair_gallery",
+    influencers: int = 9,
+    beside: int = 3,
+) -> Figure:
+    """``count`` tests in pairs, evenly over the ranking of their strongest pair: test, influencers, random classmates.
+
+    Of more than ``influencers`` influencers the strongest are shown.
+    """
     ranked = chosen.test.drop_duplicates().to_numpy()
     tests = ranked[np.unique(np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int))]
     rng = np.random.default_rng(np.random.SeedSequence(seed))
-    cells = [cell for test in tests for cell in _gallery_row(chosen, data, test, beside, rng)]
+    cells = [cell for test in tests for cell in _gallery_row(chosen, pictures, test, influencers, beside, rng)]
     table = pd.DataFrame(cells, columns=["test", "column", "index", "text", "url"])
     columns = list(dict.fromkeys(sorted(table.column, key=_gallery_order)))
     x = alt.X("column:N", title=None, sort=columns, axis=alt.Axis(labelAngle=0, orient="top", labelLimit=CELL))
     y = alt.Y("test:N", title="test example", sort=None)
     return Figure(
-        "pair_gallery",
+        name,
         _pictures(table, x, y, len(columns), len(tests)),
         table.drop(columns="url"),
-        "Tests in pairs, from the strongest influence to the weakest selected: the test digit, its influencers with their "
-        "influence and, in brackets, memorization, and random training digits of the same class.",
-        "Rows of small digit pictures. In each row the second picture resembles the first more than the others do.",
+        "Tests in pairs, from the strongest influence to the weakest selected: the test example, its influencers with their "
+        "influence and, in brackets, memorization, and random training examples of the same class." + _unseen(pictures),
+        "Rows of small pictures. In each row the second picture resembles the first more than the others do.",
     )
 
 
-def _gallery_row(chosen: pd.DataFrame, data: Data, test: int, beside: int, rng: np.random.Generator) -> list[dict]:
+def _gallery_row(
+    chosen: pd.DataFrame, pictures: Pictures, test: int, influencers: int, beside: int, rng: np.random.Generator
+) -> list[dict]:
     pairs = chosen[chosen.test == test]
-    cells = [_cell(test, "test", test, f"class {data.classes[data.y_test[test]]}", data.x_test[test])]
-    for number, pair in enumerate(pairs.itertuples(), 1):
+    label = pictures.labels[pairs.train.iloc[0]]  # pairs are of one class
+    cells = [_cell(test, "test", test, f"class {pictures.classes[label]}", drawn(pictures.test, test, "test"))]
+    for number, pair in enumerate(pairs.head(influencers).itertuples(), 1):
         text = f"{pair.infl:.2f} ({pair.mem:.2f})"
-        cells.append(_cell(test, f"influencer {number}", pair.train, text, data.x_train[pair.train]))
-    others = np.setdiff1d(np.flatnonzero(data.y_train == data.y_test[test]), pairs.train)
+        cells.append(_cell(test, f"influencer {number}", pair.train, text, drawn(pictures.train, pair.train, "train")))
+    others = np.setdiff1d(np.flatnonzero(pictures.labels == label), pairs.train)
     for number, index in enumerate(rng.choice(others, size=beside, replace=False), 1):
-        cells.append(_cell(test, f"random {number}", index, "", data.x_train[index]))
+        cells.append(_cell(test, f"random {number}", index, "", drawn(pictures.train, index, "train")))
     return cells
 
 
-def _cell(test: int, column: str, index: int, text: str, pixels: np.ndarray) -> dict:
-    return {"test": str(test), "column": column, "index": int(index), "text": text, "url": ink(pixels)}
+def _cell(test: int, column: str, index: int, text: str, url: str) -> dict:
+    return {"test": str(test), "column": column, "index": int(index), "text": text, "url": url}
 
 
 def _gallery_order(column: str) -> tuple:
