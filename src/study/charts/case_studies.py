@@ -179,7 +179,7 @@ def _pictures(table: pd.DataFrame, x, y, columns: int, rows: int):
     return (images + texts).properties(width=max(columns, 1) * CELL, height=max(rows, 1) * (CELL - 8))
 
 
-def removal_curve(curve: pd.DataFrame) -> Figure:
+def removal_curve(curve: pd.DataFrame, name: str = "removal_curve") -> Figure:
     """Accuracy without all examples above each threshold, and without as many random ones; what remains, underneath."""
     table = _matched(curve)
     x = alt.X("threshold:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(values=TENTHS))
@@ -217,7 +217,7 @@ def removal_curve(curve: pd.DataFrame) -> Figure:
     )
     chart = alt.vconcat((band + whole + line).properties(height=260), remaining.properties(height=80))
     return Figure(
-        "removal_curve",
+        name,
         chart,
         table.drop(columns=["low", "high"]),
         "Accuracy of fresh models after removing all examples at or above a threshold (memorized), or as many random ones. "
@@ -235,7 +235,7 @@ def _matched(curve: pd.DataFrame) -> pd.DataFrame:
     return table.assign(low=table.accuracy - table["std"], high=table.accuracy + table["std"])
 
 
-def worth_in_random_examples(curve: pd.DataFrame, influencers: dict) -> Figure:
+def worth_in_random_examples(curve: pd.DataFrame, influencers: dict, name: str = "worth_in_random_examples") -> Figure:
     """Drop in accuracy against the number of removed examples: memorized, random, and the influencers as one point."""
     point = {
         "kind": "influencers",
@@ -256,7 +256,7 @@ def worth_in_random_examples(curve: pd.DataFrame, influencers: dict) -> Figure:
     bars = base.mark_rule().encode(y=alt.Y("drop_low:Q", title=LOSS), y2="drop_high:Q")
     level = alt.Chart(pd.DataFrame([point])).mark_rule(strokeDash=[4, 4]).encode(y="drop:Q")
     return Figure(
-        "worth_in_random_examples",
+        name,
         level + bars + lines + points,
         table,
         "Loss of accuracy against the number of removed examples. Where the dashed line, the loss without the influencers, "
@@ -315,7 +315,7 @@ def _influence_panel(table: pd.DataFrame, title: str, colour: str, highest: int,
     return (bars + limit).properties(height=110, title=title)
 
 
-def removal_of_influencers(groups: pd.DataFrame) -> Figure:
+def removal_of_influencers(groups: pd.DataFrame, name: str = "removal_of_influencers") -> Figure:
     """Drop in accuracy on tests in a pair, on all others and on all, for every group of removed examples."""
     rows = groups[groups.removed > 0]
     arm = rows.arm + " (" + rows.removed.astype(str) + ")"
@@ -333,7 +333,7 @@ def removal_of_influencers(groups: pd.DataFrame) -> Figure:
     bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("drop_low:Q", title=LOSS), x2="drop_high:Q")
     zero = alt.Chart(pd.DataFrame({"x": [0]})).mark_rule(strokeDash=[4, 4]).encode(x="x:Q")
     return Figure(
-        "removal_of_influencers",
+        name,
         (zero + bars + points).properties(height=alt.Step(18), width=WIDTH - 140),
         table,
         "What fresh models lose without the influencers, without other memorized examples, and without as many random ones.",
