@@ -177,6 +177,14 @@ class Localization(Closed):
     seed: NonNegativeInt
 
 
+class FrozenLayers(Closed):
+    """Stage `frozen_layers` of a setting: the first hidden layers frozen, the others trained on random subsets."""
+
+    representations: PositiveInt
+    heads: AtLeastTwo
+    seed: NonNegativeInt
+
+
 class Scaling(Closed):
     """Stage `scaling`: what the study costs, measured small, and what ``setting`` would cost on ImageNet.
 
@@ -254,6 +262,7 @@ class Params(Closed):
     fitting: Fitting
     long_tail: LongTail
     localization: Localization
+    frozen_layers: dict[str, FrozenLayers]
     scaling: Scaling
     consistency: Consistency
     published: Published

@@ -147,7 +147,7 @@ class Network:
     """
 
     def __init__(self, weights: list[torch.Tensor], n_classes: int, batch_size: int, precision: torch.dtype):
-        self.n_classes, self.n_features = n_classes, weights[-1].shape[0]
+        self.n_classes, self.sizes = n_classes, [weight.shape[0] for weight in weights]
         shapes = [_padded(weight).shape for weight in weights]
         tensors = [_padded(weight).flatten() for weight in weights] + [torch.zeros(columns) for _, columns in shapes]
         self.parameters = torch.cat(tensors)
@@ -200,9 +200,11 @@ class Network:
             return torch.full((len(x),), -1)
         return torch.cat([self._evaluate(rows)[-1][:, : self.n_classes].argmax(1) for rows in x.split(EVALUATED_AT_ONCE)])
 
-    def features(self, x: torch.Tensor) -> torch.Tensor:
-        """Activations below the last layer, float32 ``(n, widths[-1])``."""
-        return torch.cat([self._evaluate(rows)[-2][:, : self.n_features].float() for rows in x.split(EVALUATED_AT_ONCE)])
+    def features(self, x: torch.Tensor, depth: int | None = None) -> torch.Tensor:
+        """Activations of hidden layer ``depth``, counted from 1, the last by default; float32 ``(n, width)``."""
+        depth = len(self.sizes) - 1 if depth is None else depth
+        parts = (self._evaluate(rows)[depth] for rows in x.split(EVALUATED_AT_ONCE))
+        return torch.cat([part[:, : self.sizes[depth]].float() for part in parts])
 
     def _evaluate(self, x: torch.Tensor) -> list[torch.Tensor]:
         values = [x]
@@ -220,9 +222,9 @@ class Networks:
     def __init__(self, networks: list[Network]):
         self.networks = networks
 
-    def features(self, x: torch.Tensor) -> torch.Tensor:
-        """Activations below the last layer, float32 ``(k, len(x), widths[-1])``; ``x`` as `LargeMlp.inputs` gives it."""
-        return torch.stack([network.features(x) for network in self.networks])
+    def features(self, x: torch.Tensor, depth: int | None = None) -> torch.Tensor:
+        """Activations as `Network.features` gives them, ``(k, len(x), width)``; ``x`` as `LargeMlp.inputs` gives it."""
+        return torch.stack([network.features(x, depth) for network in self.networks])
 
 
 def _padded(weight: torch.Tensor) -> torch.Tensor:

@@ -145,7 +145,7 @@ class Networks:
     """k networks of one shape: ``weights[l]`` is ``(k, in, out)``."""
 
     def __init__(self, weights: list[torch.Tensor], batch_size: int):
-        self.n_features, n_classes = weights[-1].shape[1:]
+        self.sizes, n_classes = [weight.shape[1] for weight in weights], weights[-1].shape[2]
         self.layers = [_layer(weight, batch_size) for weight in _padded(weights)]
         self.layers[-1].bias[..., n_classes:] = -torch.inf  # no added class is ever predicted
 
@@ -179,9 +179,10 @@ class Networks:
         finite = torch.stack([layer.weight.isfinite().all((1, 2)) for layer in self.layers]).all(0)
         return torch.where(finite[:, None], labels, -1)
 
-    def features(self, x: torch.Tensor) -> torch.Tensor:
-        """Activations below the last layer, float32 ``(k, len(x), widths[-1])``."""
-        return self._evaluate(x)[-2][..., : self.n_features]
+    def features(self, x: torch.Tensor, depth: int | None = None) -> torch.Tensor:
+        """Activations of hidden layer ``depth``, counted from 1, the last by default; float32 ``(k, len(x), width)``."""
+        depth = len(self.layers) - 1 if depth is None else depth
+        return self._evaluate(x)[depth][..., : self.sizes[depth]]
 
     def _evaluate(self, x: torch.Tensor) -> list[torch.Tensor]:
         values = [x.expand(len(self.layers[0].weight), *x.shape)]
