@@ -67,10 +67,54 @@ def test_rows_are_found_by_their_trial_number(path, setting, digits):
     assert audit.audit("toy", setting, [2, 5]).agreement.tolist() == [100, 100]
 
 
-def test_diverged_trials_diverge_again(folder, small_setting):
+def test_trials_that_diverge_again_are_left_out(folder, small_setting):
+    """They predict nothing: there is nothing to agree on, and no trial whose row could be the control."""
     hopeless = small_setting(trials=2, learner={"learning_rate": 1e30})
     trials.train("toy", hopeless, workers=0)
-    assert audit.audit("toy", hopeless, [0, 1]).agreement.tolist() == [100, 100]
+    report = audit.audit("toy", hopeless, [0, 1])
+    assert report.diverged.tolist() == ["both", "both"]
+    assert report.agreement.isna().all() and report.another_trial.isna().all()
+    verdict = audit.summary(report, 99.9).splitlines()[-1]
+    assert verdict == "0 of 0 trials agree in every bit; 2 diverged as published and are left out"
+
+
+def published(path, setting, data, diverged: list[int]) -> None:
+    """Write the file anew with some trials marked as diverged."""
+    file = predictions.load(path)
+    marks = np.isin(file.trial.values, diverged)
+    rows = (file[split].values & ~marks[:, None] for split in ("train_correct", "test_correct"))
+    predictions.write(path, setting, data, file.trial.values, *rows, marks)
+
+
+def test_a_trial_that_diverged_only_where_it_was_published_does_not_agree(path, setting, digits):
+    published(path, setting, digits, [3])
+    report = audit.audit("toy", setting, [1, 3])
+    assert report.diverged.tolist() == ["", "published"] and report.agreement.tolist() == [100, 0]
+    assert report.train_differs[1] == report.test_differs[1] == [], "no prediction of it is counted as wrong"
+    assert "1 of 2 trials agree in every bit; 1 in less than 99.9 per cent" in audit.summary(report, 99.9)
+
+
+def test_a_trial_that_diverges_only_here_does_not_agree(path, setting, monkeypatch):
+    fit_predict = Mlp.fit_predict
+
+    def spoilt(*job):
+        labels = fit_predict(*job)
+        for split in labels:
+            split[1] = -1
+        return labels
+
+    monkeypatch.setattr(Mlp, "fit_predict", spoilt)
+    report = audit.audit("toy", setting, [2, 4, 5])
+    assert report.diverged.tolist() == ["", "again", ""] and report.agreement.tolist() == [100, 0, 100]
+    assert report.another_trial.isna().tolist() == [False, True, False]
+
+
+def test_the_control_is_a_trial_that_did_not_diverge(path, setting, digits):
+    published(path, setting, digits, [3, 4])
+    file = predictions.load(path)
+    rows = np.hstack([file.train_correct.values, file.test_correct.values])
+    control = audit.audit("toy", setting, [2]).another_trial
+    assert control.tolist() == pytest.approx([100 * (rows[2] == rows[5]).mean()])
 
 
 def test_a_trial_that_the_file_does_not_hold_is_refused(path, setting):

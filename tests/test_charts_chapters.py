@@ -235,3 +235,11 @@ def test_heads_that_still_memorize_are_shown_in_order(digits):
     table = layer_localization.still_memorized(pd.DataFrame(columns), digits, 3).table
     assert table["index"].tolist() == [999, 998, 997]
     assert table["class"].tolist() == [str(label) for label in digits.y_train[[999, 998, 997]]]
+
+
+def test_what_stays_memorized_is_a_share_of_what_was(memorization):
+    rows = [("again", 0, 0, 36), ("all", 0, 1, 10), ("all", 1, 1, 14), ("untrained", 0, 1, 38)]
+    moves = pd.DataFrame(rows, columns=["kind", "run", "frozen", "kept"]).assign(started=40, new=3)
+    figure = layer_localization.still_memorized_above({"toy": moves, "other": moves})
+    assert figure.table.groupby("kind").share.mean().to_dict() == {"again": 0.9, "all": 0.3, "untrained": 0.95}
+    assert drawn(figure).startswith(b"\x89PNG")

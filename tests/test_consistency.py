@@ -6,29 +6,37 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from study import data, estimators, params, predictions, subsets
+from study import estimators, params, predictions, subsets
 from study.case_studies import consistency as c
 
-N, N_TEST, CLASSES = 200, 60, 4
+N, N_TEST, CLASSES = 200, 40, 4
 LABELS, TEST_LABELS = np.arange(N) % CLASSES, np.arange(N_TEST) % CLASSES
 RULES = {
     "settings": {"digits": ("a", "b")},
     "mem_thresholds": (0.25, 0.5),
     "infl_thresholds": (0.15, 0.3),
-    "replicates": 6,
-    "shuffles": 3,
+    "replicates": 3,
+    "shuffles": 2,
     "seed": 0,
 }
 
 
+SELECTION = params.Estimate(
+    mem_threshold=0.25,
+    infl_threshold=0.15,
+    mem_floor=0.1,
+    infl_floor=0.05,
+    pairs_kept=1000,
+    reliability_splits=1,
+    null_permutations=1,
+    settling_trials=(4,),
+    settling_repeats=1,
+    seed=0,
+)
+
+
 def rules(**changes) -> params.Consistency:
     return params.Consistency(**RULES | changes)
-
-
-@pytest.fixture(scope="module")
-def selection() -> params.Estimate:
-    return params.Estimate(mem_threshold=0.25, infl_threshold=0.15, mem_floor=0.1, infl_floor=0.05, pairs_kept=1000,
-                           reliability_splits=1, null_permutations=1, settling_trials=(4,), settling_repeats=1, seed=0)  # fmt: skip
 
 
 def planted(memorized, pairs=(), name="a", seed=0, t=80, key="a", noise=0.0, luck=0) -> c.Learner:
@@ -46,8 +54,8 @@ def planted(memorized, pairs=(), name="a", seed=0, t=80, key="a", noise=0.0, luc
     return c.Learner(name, estimates, np.arange(t), key, seed)
 
 
-def curves_of(learners, selection, **changes) -> pd.DataFrame:
-    return c.of_data_set("digits", learners, rules(**changes), selection)["curves"]
+def curves_of(learners, **changes) -> pd.DataFrame:
+    return c.of_data_set("digits", learners, rules(**changes), SELECTION)["curves"]
 
 
 def row(curves, first, second, measure="memorization", threshold=0.25) -> pd.Series:
@@ -70,10 +78,10 @@ def test_an_item_that_is_not_eligible_for_one_side_is_selected_by_the_other_alon
     assert found.loc[0, ["jaccard", "difference", "first", "second"]].tolist() == [0.5, 0.0, 1.0, 2.0]
 
 
-def test_learners_that_memorize_the_same_agree_and_learners_that_share_half_agree_in_a_third(selection):
+def test_learners_that_memorize_the_same_agree_and_learners_that_share_half_agree_in_a_third():
     same, half, none = (np.arange(start, start + 20) for start in (0, 10, 40))
     learners = [planted(same), planted(same, name="b", luck=1), planted(half, name="h"), planted(none, name="n")]
-    curves = curves_of(learners, selection, settings={"digits": ("a", "b", "h", "n")})
+    curves = curves_of(learners, settings={"digits": ("a", "b", "h", "n")})
     assert row(curves, "a", "b").jaccard == 1
     assert row(curves, "a", "h").jaccard == pytest.approx(1 / 3)
     assert row(curves, "a", "n").jaccard == 0
@@ -81,11 +89,11 @@ def test_learners_that_memorize_the_same_agree_and_learners_that_share_half_agre
     assert row(curves, "a", "a").jaccard == 1
 
 
-def test_the_same_pairs_are_found_and_other_pairs_are_not_mistaken_for_them(selection):
+def test_the_same_pairs_are_found_and_other_pairs_are_not_mistaken_for_them():
     memorized, pairs = np.arange(8), [(i, i) for i in range(8)]
     moved = [(i, i + CLASSES) for i in range(8)]
     learners = [planted(memorized, pairs), planted(memorized, pairs, "b", seed=1), planted(memorized, moved, "m", seed=2)]
-    curves = curves_of(learners, selection)
+    curves = curves_of(learners)
     assert row(curves, "a", "b", "influence", 0.3).jaccard == 1
     assert row(curves, "a", "b", "influence", 0.3).size_first == 8
     assert row(curves, "a", "m", "influence", 0.3).jaccard == 0
@@ -101,8 +109,8 @@ def lucky(name, t=60) -> c.Learner:
     return c.Learner(name, estimates, np.arange(t), name, 0)
 
 
-def test_luck_that_two_learners_share_through_their_subsets_is_not_counted_as_agreement(selection):
-    tables = c.of_data_set("digits", [lucky("a"), lucky("b")], rules(), selection)
+def test_luck_that_two_learners_share_through_their_subsets_is_not_counted_as_agreement():
+    tables = c.of_data_set("digits", [lucky("a"), lucky("b")], rules(), SELECTION)
     found = row(tables["curves"], "a", "b")
     assert found.jaccard_shared == 1
     assert found.jaccard < 0.3
@@ -110,49 +118,44 @@ def test_luck_that_two_learners_share_through_their_subsets_is_not_counted_as_ag
     assert abs(correlation) < 0.3
 
 
-def test_settings_of_two_seeds_share_no_subset(selection):
-    curves = curves_of([planted(np.arange(9)), planted(np.arange(9), name="b", seed=1)], selection)
+def test_settings_of_two_seeds_share_no_subset():
+    curves = curves_of([planted(np.arange(9)), planted(np.arange(9), name="b", seed=1)])
     assert np.isnan(row(curves, "a", "b").jaccard_shared)
     assert row(curves, "a", "b").kind == "repeat"
-    other = curves_of([planted(np.arange(9)), planted(np.arange(9), name="b", key="b")], selection)
+    other = curves_of([planted(np.arange(9)), planted(np.arange(9), name="b", key="b")])
     assert row(other, "a", "b").kind == "other" and row(other, "a", "b").jaccard_shared == 1
 
 
-def test_shuffled_scores_stay_in_their_class_and_agree_by_chance_only(selection):
+def test_shuffled_scores_stay_in_their_class_and_agree_by_chance_only():
     learner = planted(np.arange(40), [(i, i) for i in range(12)])
     scores = c.scores_of(learner.estimates, np.arange(80), 0.25, 0.15)
     dealt = scores.shuffled(np.random.default_rng(0))
     assert (LABELS[dealt.train_of] == LABELS).all() and (dealt.train_of != np.arange(N)).any()
     assert np.array_equal(np.sort(dealt.mem), np.sort(scores.mem))
-    assert len(dealt.pairs) == len(scores.pairs) == 12
+    assert len(dealt.pairs) == len(scores.pairs) >= 12
     assert (dealt.influence(dealt.pairs) >= 0.15).all()
     assert (LABELS[dealt.pairs >> 32] == TEST_LABELS[dealt.pairs & c.LOW]).all()
-    curves = curves_of([learner, planted(np.arange(40), name="b")], selection)
-    assert row(curves, "a", "b").jaccard_shuffled == pytest.approx(40 * 40 / 200 / (80 - 8), abs=0.06)
+    curves = curves_of([learner, planted(np.arange(40), name="b")])
+    assert row(curves, "a", "b").jaccard_shuffled == pytest.approx(8 / 72, abs=0.06)  # 10 of 50 in each class
 
 
-def test_noise_lowers_similarity_and_the_ceiling_tells_by_how_much(selection):
+def test_noise_lowers_similarity_and_the_ceiling_tells_by_how_much():
     def noisy(name, luck):
         return planted(np.arange(40), name=name, noise=0.35, luck=luck)
 
-    curves = curves_of([noisy("a", 1), noisy("b", 2)], selection)
+    curves = curves_of([noisy("a", 1), noisy("b", 2)])
     ceiling, between = row(curves, "a", "a"), row(curves, "a", "b")
     assert between.jaccard < 0.9
     assert between.jaccard == pytest.approx(ceiling.jaccard, abs=4 * np.hypot(ceiling.jaccard_se, between.jaccard_se))
 
 
-def world(k: int) -> c.Scores:
-    learner = planted(np.arange(60), noise=0.3, luck=k, seed=k, t=40)
-    return c.scores_of(learner.estimates, np.arange(40), 0.25, 0.15)
-
-
 def test_the_stated_error_is_the_scatter_over_fresh_trials():
-    """Similarity of 40 fresh trials with fixed scores: its spread over worlds, and the mean of what halves report."""
+    """Similarity of fresh trials with fixed scores: its spread over worlds, and the mean of what halves report."""
     fixed, asked, found, stated = np.linspace(1, 0, N), rules(replicates=12), [], []
-    for k in range(40):
+    for k in range(30):
         learner = planted(np.arange(60), noise=0.3, luck=k, seed=k, t=40)
         chosen = c.samples(40, asked)[0]
-        mems = [c.scores_of(learner.estimates, rows, 0.25, 0.9).mem for rows in chosen]
+        mems = [estimators.part(learner.estimates, rows).memorization.mem.to_numpy() for rows in chosen]
         values = np.array([c.similarity(fixed, mem, [0.5]).to_numpy()[0] for mem in mems])
         found.append(values[0, 0])
         stated.append(c.spread(values)[0])
@@ -162,29 +165,29 @@ def test_the_stated_error_is_the_scatter_over_fresh_trials():
 def test_samples_are_halves_of_the_halves_and_the_two_never_meet():
     first, second = c.samples(20, rules())
     assert np.array_equal(first[0], np.arange(20)) and np.array_equal(second[0], np.arange(20, 40))
-    assert len(first) == len(second) == 7
+    assert len(first) == len(second) == 4
     for a, b in zip(first[1:], second[1:]):
         assert len(a) == 10 and np.array_equal(a + 20, b) and np.isin(a, first[0]).all()
     with pytest.raises(ValueError, match="half of the smallest common number of trials is 3; at least 4"):
         c.samples(3, rules())
 
 
-def test_correlation_is_corrected_for_the_noise_of_both_learners(selection):
+def test_correlation_is_corrected_for_the_noise_of_both_learners():
     def noisy(name, luck):
         return planted(np.arange(60), name=name, noise=0.3, luck=luck, key=name)
 
-    agreement = c.of_data_set("digits", [noisy("a", 1), noisy("b", 2)], rules(), selection)["agreement"]
+    agreement = c.of_data_set("digits", [noisy("a", 1), noisy("b", 2)], rules(), SELECTION)["agreement"]
     between = agreement[agreement["first"] != agreement.second].iloc[0]
     assert between.pearson < 0.95
     assert between.corrected == pytest.approx(1, abs=4 * between.corrected_se + 0.02)
 
 
-def test_every_number_of_the_section_changes_the_tables(selection):
+def test_every_number_of_the_section_changes_the_tables():
     learners = [planted(np.arange(30), noise=0.3, luck=k, name=name) for k, name in enumerate("ab")]
-    plain = curves_of(learners, selection)
-    changes = {"mem_thresholds": (0.2, 0.5), "infl_thresholds": (0.1, 0.3), "replicates": 7, "shuffles": 4, "seed": 1}
+    plain = curves_of(learners)
+    changes = {"mem_thresholds": (0.2, 0.5), "infl_thresholds": (0.1, 0.3), "replicates": 4, "shuffles": 1, "seed": 1}
     for key, value in changes.items():
-        assert not curves_of(learners, selection, **{key: value}).equals(plain), key
+        assert not curves_of(learners, **{key: value}).equals(plain), key
 
 
 def write(folder, setting, digits, trials, diverged=()):
@@ -193,7 +196,9 @@ def write(folder, setting, digits, trials, diverged=()):
     predictions.write(folder, setting, digits, range(trials), *results, np.isin(np.arange(trials), diverged))
 
 
-def test_longer_files_are_cut_to_their_first_trials_and_a_diverged_one_is_left_out_by_its_number(folder, digits, small_setting):
+def test_longer_files_are_cut_to_their_first_trials_and_a_diverged_one_is_left_out_by_its_number(
+    folder, digits, small_setting
+):
     settings = {"short": small_setting(trials=20, seed=1), "long": small_setting(trials=30)}
     write(predictions.path_of("short"), settings["short"], digits, 20)
     write(predictions.path_of("long"), settings["long"], digits, 30, diverged=[5])
@@ -207,28 +212,26 @@ def test_longer_files_are_cut_to_their_first_trials_and_a_diverged_one_is_left_o
     assert len(long.rows(c.samples(10, rules())[0][0])) == 9
 
 
-def study_with(folder, settings: dict, **changes) -> params.Params:
-    tree = {"settings": settings, "consistency": rules(**changes)}
-    whole = params.load(data.Path(__file__).parents[1] / "params.yaml")
-    return whole.model_copy(update=tree)
+def study_with(trained: dict, **changes) -> params.Params:
+    return params.Params.model_construct(settings=trained, consistency=rules(**changes), estimate=SELECTION)
 
 
 def test_the_stage_compares_what_it_reads_and_its_summary_is_json(folder, digits, small_setting):
     settings = {"a": small_setting(trials=20), "b": small_setting(trials=30, seed=1), "l": small_setting(data="longtail")}
     for name in "ab":
         write(predictions.path_of(name), settings[name], digits, settings[name].trials)
-    tables = c.run(study_with(folder, settings, mem_thresholds=(0.05, 0.25), infl_thresholds=(0.15,)))
+    tables = c.run(study_with(settings, mem_thresholds=(0.05, 0.25), infl_thresholds=(0.15,)))
     assert tables["learners"].h.tolist() == [10, 10] and tables["learners"].trials.tolist() == [20, 20]
     summary = tables["summary"]["digits"]["memorization"]
     assert set(tables["curves"].kind) == {"itself", "repeat"}
     assert np.isnan(summary["other"]["value"]) and 0 <= summary["repeat"]["value"] <= 1
     json.dumps(tables["summary"], default=float)
     with pytest.raises(ValueError, match=r"lists settings of different data: a \(digits\), l \(longtail\)"):
-        c.run(study_with(folder, settings, settings={"digits": ("a", "l")}))
+        c.run(study_with(settings, settings={"digits": ("a", "l")}))
     with pytest.raises(ValueError, match="unknown setting 'x'"):
-        c.run(study_with(folder, settings, settings={"digits": ("a", "x")}))
+        c.run(study_with(settings, settings={"digits": ("a", "x")}))
 
 
 def test_a_setting_named_twice_is_refused():
-    with pytest.raises(ValueError, match="settings.digits names a setting twice: a, a"):
+    with pytest.raises(ValueError, match=r"settings\.digits names a setting twice: a, a"):
         rules(settings={"digits": ("a", "a")})

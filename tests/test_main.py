@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -253,6 +254,15 @@ def test_the_audit_of_a_trial_that_does_not_exist_is_refused(trained, run):
     assert code == 2 and "toy has no trial 4; it holds 4, from 0 to 3" in err
 
 
+def test_the_audit_of_a_trial_that_diverged_where_it_was_published_says_so(trained, run, small_setting, digits):
+    file = predictions.load(trained)
+    correct = (file[split].values & [[True], [True], [True], [False]] for split in ("train_correct", "test_correct"))
+    predictions.write(trained, small_setting(trials=4), digits, range(4), *correct, np.arange(4) == 3)
+    code, out, _ = run("audit", "toy", "--trials", "0", "3")
+    assert code == 1 and [line.split()[3] for line in out.splitlines()[2:3]] == ["published"]
+    assert "1 of 2 trials agree in every bit; 1 in less than 99.9 per cent" in out
+
+
 # other machines
 
 
@@ -267,6 +277,14 @@ def test_a_range_trained_elsewhere_is_merged(study, run, small_setting, monkeypa
     merged = path.read_bytes()
     path.unlink()
     assert trials.train("toy", small_setting(trials=6), workers=0).read_bytes() == merged
+
+
+def test_what_is_not_of_the_setting_is_not_merged(study, run, small_setting, monkeypatch):
+    path = trials.train("toy", small_setting(trials=4), workers=0)
+    before = path.read_bytes()
+    trials.train_range("toy", small_setting(seed=1), range(4, 6), Path("part.zarr.zip"), workers=0)
+    code, out, err = run("merge", "toy", "part.zarr.zip")
+    assert code == 2 and out == "" and "seed was 1, is 0" in err and path.read_bytes() == before
 
 
 def test_a_run_that_cannot_go_on_is_one_line(study, run, monkeypatch):

@@ -1,11 +1,16 @@
 """Many machines: real schedulers and workers that die, join late or run out of memory; nothing is lost or done twice."""
 
+import os
+import signal
+import subprocess
+import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from machines import Greedy, Log, Machines, Watched, wait_until
+import yaml
+from machines import SECONDS, Greedy, Log, Machines, Watched, wait_until
 
 from study import predictions, rows, trials, workers
 from study.learners import NearestNeighbour
@@ -13,6 +18,7 @@ from study.params import Setting
 from study.workers import TrainingError
 
 T = 20
+MANY = 200  # blocks, so that there are some left when the first is seen
 
 
 def setting(learner: NearestNeighbour) -> Setting:
@@ -133,6 +139,36 @@ def test_nothing_is_lost_or_done_twice_when_workers_come_and_go_and_the_schedule
     assert set(log.trials("end", alone.pid)) == set(range(T)) - before, "only what was missing is trained"
     assert set(log.trials("end").values()) == {1} and accidents.lost, "nothing is trained twice to its end"
     cast.dismiss(alone)
+
+
+def command(folder: Path, address: str) -> subprocess.Popen:
+    """`python -m study train`, in a process of its own, of a setting `toy` with a model in each block."""
+    tree = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
+    tree["settings"]["toy"] = setting(NearestNeighbour(models_at_once=1)).model_dump(mode="json")
+    (folder / "params.yaml").write_text(yaml.safe_dump(tree))
+    verb = [sys.executable, "-m", "study", "train", "toy", "--trials", f"0:{MANY}", "--out", "part.zarr.zip"]
+    return subprocess.Popen(
+        verb, cwd=folder, env=os.environ | {"STUDY_SCHEDULER": address}, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_a_command_that_was_killed_goes_on_where_it_was_and_is_merged(cast, address, folder):
+    """Of all parts only the one that writes files dies; scheduler and worker live on, with its work in hand."""
+    worker, killed = cast.worker(address), command(folder, address)
+    wait_until(lambda: killed.poll() is not None or len(kept(folder)) > 1)
+    killed.kill()
+    killed.communicate()
+    before = kept(folder)
+    assert killed.returncode == -signal.SIGKILL and 1 < len(before) < MANY and not Path("part.zarr.zip").exists()
+    again = command(folder, address)
+    _, told = again.communicate(timeout=SECONDS)
+    missing = MANY - len(before)
+    assert again.returncode == 0 and f"train toy: {missing} of {missing} models" in told, "only what was missing is trained"
+    cast.dismiss(worker)
+    toy = setting(NearestNeighbour(models_at_once=100))
+    merged, held = trials.merge("toy", toy, [Path("part.zarr.zip")])
+    serial = trials.train("serial", toy.model_copy(update={"trials": MANY}), workers=0)
+    assert held == list(range(MANY)) and merged.read_bytes() == serial.read_bytes()
 
 
 def test_without_a_worker_the_run_ends_with_the_remedy(train, address, monkeypatch):

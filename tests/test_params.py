@@ -81,6 +81,43 @@ def test_a_missing_key_is_refused_by_name(tmp_path, where):
         load_with(tmp_path, where, None)
 
 
+@pytest.mark.parametrize(
+    ("text", "key", "lines"),
+    [
+        ("settings:\n  a: 1\n  b: 2\n  a: 3\n", "a", "2 and 4"),
+        ("seed: 1\nother: {x: 1}\n'seed': 1\nseed: 2\n", "seed", "1 and 3 and 4"),
+        ("list: [{x: 1, y: 2, x: 3}]\n", "x", "1 and 1"),
+        ("a: &a\n  x: 1\nb:\n  <<: *a\n  y: 1\n  y: 2\n", "y", "5 and 6"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_with_its_lines(tmp_path, text, key, lines):
+    """YAML itself takes the later without a word, and a number that someone reads in the file is not the one that counts."""
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(ValueError) as caught:
+        params.load(tmp_path / "params.yaml")
+    expected = f"params.yaml is not valid:\n  key '{key}' stands in line {lines} of one table; keep one"
+    assert str(caught.value).endswith(expected) and str(tmp_path) in str(caught.value)
+
+
+def test_a_key_of_the_study_that_is_written_again_is_refused(tmp_path):
+    text = STUDY.read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("    trials: 4000\n", "    trials: 4000\n    ratio: 0.5\n", 1))
+    with pytest.raises(ValueError, match=r"key 'ratio' stands in line \d+ and \d+ of one table"):
+        params.load(tmp_path / "params.yaml")
+
+
+def test_to_override_a_key_of_another_table_is_no_second_key(study):
+    """``<<`` takes over a table; here one whose own keys override another's, which YAML's reader has joined by then."""
+    learner = study.settings["longtail-mlp"].learner
+    assert (learner.widths, learner.epochs, learner.batch_size) == (
+        (128, 64),
+        20,
+        study.settings["digits-mlp"].learner.batch_size,
+    )
+    chain = "a: &a {x: 1}\nb: &b\n  <<: *a\n  x: 2\nc:\n  <<: *b\n  x: 3\n"
+    assert yaml.load(chain, Loader=params._Loader) == {"a": {"x": 1}, "b": {"x": 2}, "c": {"x": 3}}
+
+
 def test_an_unknown_data_set_is_refused_with_the_valid_names(tmp_path):
     with pytest.raises(ValueError, match="unknown data set 'mnits'; valid data sets: digits, longtail, mnist, cifar100"):
         load_with(tmp_path, "settings.digits-mlp.data", "mnits")

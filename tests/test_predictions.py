@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from study import predictions, subsets
+from study import params, predictions, subsets
 from study.predictions import PredictionError
+
+STUDY = Path(__file__).parents[1] / "params.yaml"
 
 
 @pytest.fixture
@@ -225,6 +227,18 @@ def test_how_many_models_trained_at_once_is_no_difference(path, small_setting, d
     assert len(predictions.verify(predictions.load(path), other, digits)) == 5
 
 
+def test_the_device_that_trained_is_no_difference(small_setting, rows, digits, tmp_path):
+    """Else a run on a machine with a graphics processor would throw away the rows of one without."""
+    convnet = params.load(STUDY).setting("mnist-convnet").learner
+    ours, theirs = (
+        small_setting().model_copy(update={"learner": convnet.model_copy(update={"device": device})})
+        for device in ("auto", "cpu")
+    )
+    predictions.write(tmp_path / "toy.zarr.zip", theirs, digits, **rows)
+    file = predictions.load(tmp_path / "toy.zarr.zip")
+    assert predictions.other_parameters(file, ours) == "" and len(predictions.verify(file, ours, digits)) == 5
+
+
 def test_the_masks_need_not_be_held_to_be_checked(path, setting, digits, monkeypatch):
     """At MNIST's scale all masks are 240 MB: they are made and compared a few at a time, here two."""
     asked, members = [], subsets.members
@@ -241,8 +255,8 @@ def test_the_masks_need_not_be_held_to_be_checked(path, setting, digits, monkeyp
 @pytest.mark.parametrize(
     ("changes", "difference"),
     [
-        ({"seed": 1}, "seed was 0, is 1$"),
-        ({"ratio": 0.6}, "ratio was 0.7, is 0.6$"),
+        ({"seed": 1}, r"toy.zarr.zip: .* seed was 0, is 1. Name a file of this setting, or give the setting"),
+        ({"ratio": 0.6}, "parameters: ratio was 0.7, is 0.6. Name"),
         ({"learner": {"epochs": 2}}, "learner was .*'epochs': 1.*, is .*'epochs': 2"),
     ],
 )
@@ -266,6 +280,14 @@ def test_rows_given_to_other_trials_are_refused(path, setting, digits):
     file = predictions.load(path).isel(trial=[1, 0, 2, 3, 4]).assign_coords(trial=range(5))
     with pytest.raises(PredictionError, match="subset checksums of 2 trials differ, the first is 0"):
         predictions.verify(file, setting, digits)
+
+
+@pytest.mark.parametrize("check", [predictions.verify, predictions.check])
+def test_a_trial_that_stands_in_a_file_twice_is_refused(path, setting, digits, check):
+    """Its subset is right each time, and estimates would count its model twice."""
+    file = predictions.load(path).isel(trial=[0, 1, 2, 1, 4])
+    with pytest.raises(PredictionError, match=r"toy.zarr.zip holds trial 1 more than once. The file was altered; delete it"):
+        check(file, setting, digits)
 
 
 def test_an_edited_fingerprint_is_refused(path, setting, digits):

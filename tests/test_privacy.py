@@ -60,9 +60,44 @@ def test_where_the_label_cannot_be_guessed_less_is_allowed_and_the_definition_st
     assert either.all()
 
 
+@pytest.mark.parametrize(("epsilon", "delta"), [(0.3, 0.1), (1.0, 0.3), (2.0, 0.02)])
+def test_randomized_response_that_sometimes_gives_the_truth_away_attains_the_bound_with_delta(epsilon, delta):
+    mem, error = privacy.randomised_response(epsilon, 200_000, np.random.default_rng(1), delta)
+    assert abs(mem - privacy.memorization_bound(epsilon, delta)) < 4 * error
+    assert mem > privacy.memorization_bound(epsilon) + error
+
+
+@pytest.mark.parametrize(("epsilon", "delta"), [(0.5, 0.0), (1.0, 0.05), (3.0, 0.2)])
+def test_what_is_fitted_given_what_is_known_without_it_never_exceeds_the_bound_and_touches_it(epsilon, delta):
+    without = np.linspace(0, 1, 4001)
+    fitted = privacy.fitting_bound(epsilon, delta, without)
+    assert (fitted - without).max() == pytest.approx(privacy.memorization_bound(epsilon, delta), abs=1e-3)
+    assert (fitted - without).max() <= privacy.memorization_bound(epsilon, delta) + 1e-12
+    assert privacy.fitting_bound(epsilon, 0.0, 0.1) - 0.1 == pytest.approx(privacy.guessing_bound(epsilon, 10))
+
+
+@given(st.floats(0.01, 1.5), st.floats(0, 1e-3), st.integers(1, 6))
+def test_group_privacy_is_the_definition_used_once_a_copy(epsilon, delta, copies):
+    chance = 0.003
+    most = chance
+    for _ in range(copies):
+        most = np.exp(epsilon) * most + delta
+    group = privacy.group_privacy(epsilon, delta, copies)
+    assert np.exp(group[0]) * chance + min(1.0, group[1]) == pytest.approx(most) or group[1] == 1.0
+
+
+def test_group_privacy_of_many_copies_promises_nothing_once_delta_has_grown_to_one():
+    assert privacy.group_privacy(1.0, 1e-5, 16) == (16.0, 1.0)
+    assert privacy.group_privacy(1.0, 0.0, 16) == (16.0, 0.0)
+
+
 def test_senseless_arguments_are_refused():
     for call in (lambda: privacy.memorization_bound(-1.0), lambda: privacy.usual_bound(1.0, 2.0)):
         with pytest.raises(ValueError, match="epsilon >= 0"):
             call()
     with pytest.raises(ValueError, match="mem is"):
         privacy.least_epsilon(1.2)
+    with pytest.raises(ValueError, match="copies is 0"):
+        privacy.group_privacy(1.0, 0.0, 0)
+    with pytest.raises(ValueError, match="a probability is needed"):
+        privacy.fitting_bound(1.0, 0.0, 1.1)

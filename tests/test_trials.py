@@ -350,10 +350,33 @@ def test_a_finished_run_leaves_no_scratch_and_a_second_one_trains_nothing(train,
 
 
 def test_what_a_killed_assembly_left_is_removed_and_nothing_else(train, small_setting, folder):
-    for name in (".toy.zarr.zip.x7", ".other.zarr.zip.x7", ".toy.zarr"):
+    """Other files are written beside it, be it one whose name begins alike."""
+    others = {".other.zarr.zip.x7", ".toy.zarr", ".toy.zarr.zip.2.x7"}
+    for name in (".toy.zarr.zip.x7", *others):
         (folder / "predictions" / name / "zarr").mkdir(parents=True)
     path = train(small_setting(trials=2))
-    assert {each.name for each in path.parent.iterdir()} == {"toy.zarr.zip", ".other.zarr.zip.x7", ".toy.zarr"}
+    assert {each.name for each in path.parent.iterdir()} == {"toy.zarr.zip", *others}
+
+
+def killed_while_packing(folder: Path, setting, path: Path, merged: tuple[Path, ...] = ()) -> None:
+    """Dies when the bytes of the prediction file are about to be packed, its parts being on the disk."""
+    os.chdir(folder)
+    predictions._zip = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    trials.merge("toy", setting, list(merged)) if merged else trials.train_range("toy", setting, range(4), path, workers=0)
+
+
+@pytest.mark.parametrize("verb", ["range", "merge"])
+def test_the_next_run_removes_what_a_killed_assembly_left(part, small_setting, folder, verb):
+    """Also beside a file that the user has named, and after a merge, which keeps no blocks."""
+    merged = (part(4, 6),) if verb == "merge" else ()
+    path = predictions.path_of("toy") if merged else folder / "elsewhere/0-4.zarr.zip"
+    process = FORKS.Process(target=killed_while_packing, args=(folder, small_setting(), path, merged))
+    process.start()
+    process.join()
+    left = [each for each in path.parent.iterdir() if each.is_dir()]
+    assert process.exitcode == -signal.SIGKILL and len(left) == 1 and not path.exists()
+    trials.merge("toy", small_setting(), list(merged)) if merged else part(0, 4)
+    assert path.is_file() and not [each for each in path.parent.iterdir() if each.is_dir()]
 
 
 @pytest.fixture
@@ -548,6 +571,14 @@ def test_a_disk_that_fills_up_while_a_block_is_kept_costs_that_block(train, smal
     assert train.trained == [3, 4, 5, 6, 7, 8, 9]
 
 
+def test_a_disk_that_takes_nothing_is_refused_before_anything_is_trained(train, small_setting, folder):
+    (folder / ".scratch").write_text("")
+    refused = rf"{folder}/.scratch could not be written \(.*\). Make room on that disk, or make it writable, and run again"
+    with pytest.raises(TrainingError, match=refused):
+        train(small_setting())
+    assert train.trained == []
+
+
 def occupant(folder: Path, setting, ready, leave) -> None:
     """Trains, and after its first block waits until it may go on."""
     os.chdir(folder)
@@ -564,6 +595,8 @@ def test_a_second_process_may_not_train_the_same_setting(train, small_setting, u
         assert ready.wait(60)
         with pytest.raises(TrainingError, match=r"another process is training toy .*; wait for it or end it"):
             train(small_setting())
+        with pytest.raises(TrainingError, match=r"another process is training toy .*; wait for it or end it"):
+            trials.merge("toy", small_setting(), [Path("part.zarr.zip")])
         assert train.trained == []
     finally:
         leave.set()
@@ -641,6 +674,26 @@ def swapped(path: Path, setting, digits) -> Path:
         patch.setattr(predictions, "_checksums", lambda *arguments: checksums(*arguments)[::-1])
         predictions.write(path, setting, digits, file.trial.values, *turned_rows)
     return path
+
+
+def test_a_range_does_not_replace_the_file_of_another_setting(part):
+    """Unlike the prediction file of a setting, which follows its parameters, this one was named by hand."""
+    before = part(0, 2).read_bytes()
+    refused = r"0-2.zarr.zip was made with other parameters \(seed was 0, is 1\); name another file"
+    with pytest.raises(PredictionError, match=refused):
+        part(0, 2, seed=1)
+    assert part(0, 2).read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_part_is_neither_merged_nor_overwritten(train, part, small_setting, damage):
+    whole, file = sha256(train(small_setting(trials=4))), part(4, 6)
+    file.write_bytes(damage(file.read_bytes()))
+    before = sha256(file)
+    for again in (lambda: part(4, 6), lambda: trials.merge("toy", small_setting(), [file])):
+        with pytest.raises(PredictionError, match=r"4-6.zarr.zip is damaged .* copy it again from its machine"):
+            again()
+    assert sha256(file) == before and sha256(predictions.path_of("toy")) == whole
 
 
 def test_a_range_resumes_and_keeps_to_itself(part, train, small_setting, interrupted, monkeypatch, folder):

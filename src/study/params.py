@@ -23,6 +23,7 @@ from pydantic import (
 from study.closed import Closed
 from study.data import DATASETS, Data
 from study.learners import Learner, Mlp
+from study.theory.private_training import PrivateMlp
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Threshold = Annotated[float, Field(ge=0, le=1)]
@@ -55,15 +56,17 @@ class Setting(Closed):
         and the device that trains them.
         """
         fields = self.model_dump(mode="json", exclude={"trials"}) | {"order_hash": data.order_hash}
-        return _digest(json.dumps(_without(fields, "models_at_once", "device"), sort_keys=True))
+        return _digest(json.dumps(telling(fields), sort_keys=True))
 
 
 def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
-def _without(tree, *keys: str):
-    return {k: _without(v, *keys) for k, v in tree.items() if k not in keys} if isinstance(tree, dict) else tree
+def telling(tree):
+    """A setting's fields, as JSON has them, without those that change no prediction."""
+    silent = ("models_at_once", "device")
+    return {key: telling(value) for key, value in tree.items() if key not in silent} if isinstance(tree, dict) else tree
 
 
 class Estimate(Closed):
@@ -165,6 +168,81 @@ class LongTail(Closed):
         return self
 
 
+class Privacy(Closed):
+    """Stage `privacy`: memorization under private training, and randomised response, beside what privacy allows.
+
+    ``models`` names the data sets and how many networks each condition gets; ``epsilons`` descend.
+    """
+
+    network: PrivateMlp
+    models: Annotated[dict[Literal["digits", "longtail"], Annotated[int, Field(ge=8)]], Field(min_length=1)]
+    plain_learning_rates: dict[Literal["digits", "longtail"], PositiveFloat]
+    epsilons: Annotated[tuple[PositiveFloat, ...], Field(min_length=2)]
+    delta: Fraction
+    tail: PositiveInt
+    mem_threshold: Threshold
+    infl_threshold: Threshold
+    head_count: AtLeastTwo
+    copies_of: Literal["digits", "longtail"]
+    copies: Annotated[tuple[PositiveInt, ...], Field(min_length=2)]
+    copies_epsilon: PositiveFloat
+    copies_models: Annotated[int, Field(ge=8)]
+    response_runs: PositiveInt
+    response_delta: Fraction
+    worst_runs: PositiveInt
+    doubt: Fraction
+    seed: NonNegativeInt
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if list(self.epsilons) != sorted(set(self.epsilons), reverse=True):
+            raise ValueError(f"epsilons must descend, found {list(self.epsilons)}")
+        if list(self.copies) != sorted(set(self.copies)):
+            raise ValueError(f"copies must ascend, found {list(self.copies)}")
+        if self.copies_of not in self.models:
+            raise ValueError(f"copies_of is {self.copies_of}; models has {', '.join(self.models)}")
+        if self.plain_learning_rates.keys() != self.models.keys():
+            rates, models = ", ".join(self.plain_learning_rates), ", ".join(self.models)
+            raise ValueError(f"plain_learning_rates has {rates}; models has {models}")
+        return self
+
+
+class Capacity(Closed):
+    """Stage `capacity`: ReLU networks with about sqrt(N) units that fit N points (Yun, Sra and Jadbabaie, 2019)."""
+
+    points: Annotated[tuple[AtLeastFour, ...], Field(min_length=1)]
+    dimension: AtLeastTwo
+    pictures: tuple[str, ...]
+    pictures_fitted: AtLeastFour
+    directions: PositiveInt
+    bits: Annotated[tuple[Annotated[int, Field(ge=1, le=53)], ...], Field(min_length=1)]
+    control_points: AtLeastFour
+    widths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    drawn: PositiveInt
+    trained_points: AtLeastFour
+    rates: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+    steps: PositiveInt
+    repeats: PositiveInt
+    residual_points: AtLeastFour
+    residual_dimension: AtLeastTwo
+    blocks: PositiveInt
+    jitter: PositiveFloat
+    near_points: AtLeastTwo
+    near_dimension: AtLeastTwo
+    near_width: PositiveInt
+    minima: AtLeastTwo
+    distances: Annotated[tuple[Fraction, ...], Field(min_length=3)]
+    epochs: tuple[PositiveInt, ...]
+    seed: NonNegativeInt
+
+    @field_validator("pictures")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [name for name in names if name not in DATASETS]:
+            raise ValueError(f"unknown data set {unknown[0]!r}; valid data sets: {', '.join(DATASETS)}")
+        return names
+
+
 class Localization(Closed):
     """Stage `localization`: linear heads on frozen features that have or have not seen the examples, and full training."""
 
@@ -182,6 +260,24 @@ class FrozenLayers(Closed):
 
     representations: PositiveInt
     heads: AtLeastTwo
+    seed: NonNegativeInt
+
+
+class Relatives(Closed):
+    """Stage `relatives` of a setting: consistency profiles, and cheap proxies of memorization.
+
+    ``step`` is the length of the finite step in each input for curvatures; ``groups`` are the lower ends, ascending, of the
+    ranges of memorization for which profiles are shown.
+    """
+
+    ratios: Annotated[tuple[Fraction, ...], Field(min_length=2)]
+    trials: AtLeastTwo
+    lengths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    networks: AtLeastTwo
+    directions: PositiveInt
+    step: PositiveFloat
+    groups: Annotated[tuple[float, ...], Field(min_length=1)]
+    bootstrap: AtLeastTwo
     seed: NonNegativeInt
 
 
@@ -249,6 +345,88 @@ class Published(Closed):
         return edges
 
 
+class Pictures(Closed):
+    """Part of `memorizers`: a data set of pictures, how many of each class are taken, and the network trained on them."""
+
+    data: Literal["digits", "mnist"]
+    per_class: AtLeastTwo
+    test_per_class: PositiveInt
+    network: Mlp
+
+
+class Board(Closed):
+    """Part of `memorizers`: a chessboard of ``side ** dimension`` cubes, ``gap`` apart when centres are 1 apart."""
+
+    dimension: AtLeastTwo
+    side: EvenSize
+    gap: Fraction
+
+
+class Sweep(Closed):
+    """Part of `memorizers`: clusters and chessboards behind a first layer of several widths."""
+
+    clusters: AtLeastTwo
+    noise: PositiveFloat
+    dimensions: Annotated[tuple[AtLeastTwo, ...], Field(min_length=1)]
+    cluster_points: AtLeastTwo
+    boards: Annotated[tuple[Board, ...], Field(min_length=1)]
+    board_points: AtLeastTwo
+    widths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    tests: PositiveInt
+
+
+class Growth(Closed):
+    """Part of `memorizers`: samples of growing size of some pairs of classes of ``pictures``, and of clusters."""
+
+    pictures: str
+    pairs: Annotated[tuple[tuple[NonNegativeInt, NonNegativeInt], ...], Field(min_length=1)]
+    sizes: Annotated[tuple[Annotated[int, Field(ge=16)], ...], Field(min_length=2)]
+    tests: PositiveInt
+    repeats: AtLeastTwo
+    cluster_dimension: AtLeastTwo
+
+
+class Cells(Closed):
+    """Part of `memorizers`: worlds of ``count`` equally likely cells, sampled with each of ``sizes``."""
+
+    count: AtLeastTwo
+    dimension: AtLeastTwo
+    cover: Fraction
+    reach: Fraction
+    sizes: Annotated[tuple[Annotated[int, Field(ge=16)], ...], Field(min_length=2)]
+    tests: PositiveInt
+    worlds: AtLeastTwo
+    network: Mlp
+
+
+class Memorizers(Closed):
+    """Stage `memorizers`: three networks without a training error, on pairs of classes and on made-up data.
+
+    A bump covers what is nearer than ``cover`` times the distance to the other label, and reaches ``reach`` times as far.
+    """
+
+    pictures: Annotated[dict[str, Pictures], Field(min_length=1)]
+    repeats: AtLeastTwo
+    cover: Fraction
+    reach: Annotated[float, Field(gt=0, le=1)]
+    penalty: PositiveFloat
+    sweep: Sweep
+    growth: Growth
+    cells: Cells
+    corner_dimensions: Annotated[tuple[AtLeastTwo, ...], Field(min_length=4)]
+    corner_error: Annotated[float, Field(ge=0, lt=0.5)]
+    seed: NonNegativeInt
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if self.growth.pictures not in self.pictures:
+            raise ValueError(f"growth.pictures is {self.growth.pictures!r}; valid names: {', '.join(self.pictures)}")
+        for name, part in (("memorizers", self), ("memorizers.cells", self.cells)):
+            if part.cover > part.reach:
+                raise ValueError(f"{name}.cover is {part.cover}; a point beyond reach = {part.reach} would not be fitted")
+        return self
+
+
 Scalar = bool | int | float | str
 
 
@@ -261,11 +439,15 @@ class Params(Closed):
     removal: dict[str, Removal]
     fitting: Fitting
     long_tail: LongTail
+    capacity: Capacity
     localization: Localization
     frozen_layers: dict[str, FrozenLayers]
+    relatives: dict[str, Relatives]
     scaling: Scaling
     consistency: Consistency
     published: Published
+    memorizers: Memorizers
+    privacy: Privacy
     chapters: dict[str, dict[str, Scalar]]
 
     def setting(self, name: str) -> Setting:
@@ -286,12 +468,28 @@ class Params(Closed):
         return _digest(json.dumps(chosen[part] if part else chosen, sort_keys=True))
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice in one table, where YAML takes the later. To override one from ``<<`` is no second."""
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node, lines = super().compose_mapping_node(anchor), {}
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            lines.setdefault((key.tag, key.value), []).append(key.start_mark.line + 1)
+        for (_, key), found in lines.items():
+            if len(found) > 1:
+                where = " and ".join(map(str, found))
+                raise ValueError(f"{self.name} is not valid:\n  key {key!r} stands in line {where} of one table; keep one")
+        return node
+
+
 def load(path: Path | str = "params.yaml") -> Params:
     """Read and check ``params.yaml``.
 
-    Raises ``ValueError`` that names each wrong key, its value, and the keys that are valid in its place.
+    Raises ``ValueError`` that names each wrong key, its value, and the keys that are valid in its place, or a key that
+    stands twice in one table.
     """
-    tree = yaml.safe_load(Path(path).read_text())
+    with open(path) as file:
+        tree = yaml.load(file, Loader=_Loader)
     try:
         return Params.model_validate(tree)
     except ValidationError as error:

@@ -26,7 +26,7 @@ from zarr.storage import LocalStore, ZipStore
 
 from study import subsets
 from study.data import Data
-from study.params import Setting
+from study.params import Setting, telling
 
 EXAMPLES_A_CHUNK = 4096
 TRIALS_A_SLICE = 100  # masks made at once where only their checksums are wanted
@@ -75,9 +75,13 @@ def _hidden(path: Path) -> str:
 
 
 def sweep(path: Path) -> None:
-    """Remove what a process left behind that was killed while it wrote ``path``; no other may be writing it."""
+    """Remove what a process left behind that was killed while it wrote ``path``; no other may be writing it.
+
+    A file of a longer name, which another process may be writing, has a dot where the random part of ours has none.
+    """
     for folder in path.parent.glob(f"{glob.escape(_hidden(path))}*/"):
-        shutil.rmtree(folder)
+        if "." not in folder.name.removeprefix(_hidden(path)):
+            shutil.rmtree(folder)
 
 
 def _fill(folder: Path, setting: Setting, data: Data, trials, train_correct, test_correct, diverged) -> None:
@@ -144,7 +148,9 @@ def load(path: Path) -> xr.Dataset:
         with ZipStore(path, mode="r") as store:
             dataset = xr.open_zarr(store, consolidated=False, chunks=None).load()
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError, RuntimeError) as error:
-        raise PredictionError(f"{path} is damaged ({error}); delete it and run `dvc pull` or `dvc repro`") from error
+        raise PredictionError(
+            f"{path} is damaged ({error}); delete it and run `dvc pull` or `dvc repro`, or copy it again from its machine"
+        ) from error
     _check_is_ours(dataset, str(path))
     dataset.encoding["source"] = str(path)
     return dataset
@@ -197,7 +203,10 @@ def _check_origin(dataset: xr.Dataset, setting: Setting, data: Data) -> None:
         )
     if dataset.attrs["fingerprint"] != setting.fingerprint(data):
         difference = other_parameters(dataset, setting) or "the fingerprint differs"
-        raise PredictionError(f"{source}: predictions were made with other parameters: {difference}")
+        raise PredictionError(
+            f"{source}: predictions were made with other parameters: {difference}. Name a file of this setting, or give the "
+            "setting the parameters of the file"
+        )
     if (dataset.sizes["train"], dataset.sizes["test"]) != (data.n, data.n_test):
         raise PredictionError(
             f"{source} holds {dataset.sizes['train']} training and {dataset.sizes['test']} test examples, but data set "
@@ -206,21 +215,22 @@ def _check_origin(dataset: xr.Dataset, setting: Setting, data: Data) -> None:
 
 
 def _check_subsets(dataset: xr.Dataset, checksums: np.ndarray) -> None:
+    """Each trial stands in the file once, with its own subset."""
     trials, wrong = dataset.trial.values, np.flatnonzero(checksums != dataset.subset_checksum.values)
+    remedy = "The file was altered; delete it, and fetch or train it again"
     if len(wrong):
+        first = trials[wrong[0]]
         raise PredictionError(
-            f"{_source(dataset)}: subset checksums of {len(wrong)} trials differ, the first is {trials[wrong[0]]}"
+            f"{_source(dataset)}: subset checksums of {len(wrong)} trials differ, the first is {first}. {remedy}"
         )
+    numbers, times = np.unique(trials, return_counts=True)
+    if (times > 1).any():
+        raise PredictionError(f"{_source(dataset)} holds trial {numbers[times > 1][0]} more than once. {remedy}")
 
 
 def other_parameters(dataset: xr.Dataset, setting: Setting) -> str:
     """What differs between the parameters of a prediction file and those of ``setting``; empty if nothing that counts."""
-    ours = _telling(json.loads(setting.model_dump_json(exclude={"trials"})))
-    theirs = _telling(json.loads(dataset.attrs["setting"]))
+    ours = telling(json.loads(setting.model_dump_json(exclude={"trials"})))
+    theirs = telling(json.loads(dataset.attrs["setting"]))
     changed = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
     return "; ".join(f"{key} was {theirs.get(key)}, is {ours.get(key)}" for key in changed)
-
-
-def _telling(tree):
-    """Parameters without the one that changes no prediction."""
-    return {k: _telling(v) for k, v in tree.items() if k != "models_at_once"} if isinstance(tree, dict) else tree

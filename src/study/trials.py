@@ -13,7 +13,7 @@ import hashlib
 import inspect
 import shutil
 import sys
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -62,15 +62,22 @@ def train(name: str, setting: Setting, workers: int | None = None) -> Path:
 def train_range(name: str, setting: Setting, trials: range, out: Path, workers: int | None = None) -> Path:
     """Train just ``trials``, whatever ``setting.trials`` says, into the prediction file ``out``; return its path.
 
-    For another machine, whose file `merge` adds to the others. Resumes and raises like `train`; besides, raises
-    `PredictionError` if ``out`` holds a trial of another range.
+    For another machine, whose file `merge` adds to the others. Resumes and raises like `train`, but replaces nothing: raises
+    `PredictionError` if ``out`` holds a trial of another range or was made with other parameters.
     """
     data = datasets.load(setting.data)
-    held = predictions.load(out).trial.values.tolist() if out.is_file() else []
-    if others := sorted(set(held) - set(trials)):
-        raise PredictionError(f"{out} holds trial {others[0]}, which is not of {_span('trials', trials)}; name another file")
+    if out.is_file():
+        _check_is_part(out, setting, trials)
     scratch = SCRATCH / f"{setting.fingerprint(data)}-{trials.start}-{trials.stop}"
     return _bring(_Run(name, setting, data, trials, out, scratch), workers)
+
+
+def _check_is_part(out: Path, setting: Setting, trials: range) -> None:
+    dataset = predictions.load(out)
+    if difference := predictions.other_parameters(dataset, setting):
+        raise PredictionError(f"{out} was made with other parameters ({difference}); name another file")
+    if others := sorted(set(dataset.trial.values.tolist()) - set(trials)):
+        raise PredictionError(f"{out} holds trial {others[0]}, which is not of {_span('trials', trials)}; name another file")
 
 
 def merge(name: str, setting: Setting, files: list[Path]) -> tuple[Path, list[int]]:
@@ -92,8 +99,9 @@ def merge(name: str, setting: Setting, files: list[Path]) -> tuple[Path, list[in
 def _bring(run: _Run, workers: int | None) -> Path:
     """Collect the rows that are there, train those that are missing, write the file."""
     with _alone(run.name, run.scratch.name, run.path.name):
-        run.scratch.mkdir(parents=True, exist_ok=True)
-        _sweep(run)
+        with _writing(run.scratch):
+            run.scratch.mkdir(parents=True, exist_ok=True)
+            _sweep(run)
         found = _rows_of_file(run) | rows.of_scratch(run.scratch)
         with _told(run, found):
             _train_missing(run, found, workers)
@@ -106,16 +114,30 @@ def _bring(run: _Run, workers: int | None) -> Path:
 @contextmanager
 def _alone(name: str, *marks: str):
     """Hold the lock of each mark: the work of a fingerprint and the file that is to be written."""
-    SCRATCH.mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:
-        for lock in (FileLock(SCRATCH / f"{mark}.lock", blocking=False) for mark in marks):
-            try:
-                held.enter_context(lock)
-            except Timeout:
-                raise TrainingError(
-                    f"another process is training {name} (lock {lock.lock_file}); wait for it or end it"
-                ) from None
+        with _writing(SCRATCH):
+            SCRATCH.mkdir(parents=True, exist_ok=True)
+            for mark in marks:
+                held.enter_context(_lock(name, SCRATCH / f"{mark}.lock"))
         yield
+
+
+def _lock(name: str, file: Path) -> AbstractContextManager:
+    try:
+        return FileLock(file, blocking=False).acquire()
+    except Timeout:
+        raise TrainingError(f"another process is training {name} (lock {file}); wait for it or end it") from None
+
+
+@contextmanager
+def _writing(folder: Path):
+    """A disk that takes nothing is an error with its remedy before anything is trained."""
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(
+            f"{folder.resolve()} could not be written ({error}). Make room on that disk, or make it writable, and run again"
+        ) from error
 
 
 def _sweep(run: _Run) -> None:
@@ -260,7 +282,8 @@ def _kept_labels(title: str, learner, data: Data, members: np.ndarray, seeds: li
     folder, names = SCRATCH / f"{title}-{_mark(learner, data, members, seeds)}", ("train", "test")
     missing = []
     with _alone(title, folder.name), Progress(title, len(members), "models") as progress:
-        folder.mkdir(parents=True, exist_ok=True)
+        with _writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         for block in blocks:
             if found := scratch.load(folder / f"{block[0]}", names):
                 progress.advance(len(block))

@@ -292,7 +292,8 @@ def _agreement(a: Learner, b: Learner, values: dict) -> dict:
     ``corrected`` is Spearman's (1904) correction for attenuation, r_ab / sqrt(r_aa r_bb), with its spread.
     """
     r, r_a, r_b = (values[pair][:, -1] for pair in ((a.name, b.name), (a.name, a.name), (b.name, b.name)))
-    corrected = r / np.sqrt(r_a * r_b)
+    with np.errstate(invalid="ignore", divide="ignore"):  # halves that do not correlate leave nothing to correct by: NaN
+        corrected = r / np.sqrt(r_a * r_b)
     return {
         "first": a.name,
         "second": b.name,

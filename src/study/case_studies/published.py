@@ -14,6 +14,7 @@ leave out whole trials (`jackknife`); permuted masks check them.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -133,7 +134,8 @@ def _bars(bars: Bars) -> pd.DataFrame:
 def share_from(bars: pd.DataFrame, threshold: float) -> tuple[float, float]:
     """Least and largest share of examples at or above ``threshold`` that a histogram allows: its bin may be cut anywhere."""
     whole = bars["count"].sum()
-    return tuple(float(bars.loc[bars[edge] > threshold, "count"].sum() / whole) for edge in ("low", "high"))
+    inside = (bars.low >= threshold, bars.high > threshold)
+    return tuple(float(bars.loc[chosen, "count"].sum() / whole) for chosen in inside)
 
 
 def duplicates_by_band(pairs: pd.DataFrame, listed: pd.DataFrame, bands: tuple[float, ...]) -> pd.DataFrame:
@@ -144,7 +146,7 @@ def duplicates_by_band(pairs: pd.DataFrame, listed: pd.DataFrame, bands: tuple[f
     """
     band = pd.cut(pairs.infl, list(bands), right=False, labels=False)
     band = band.mask(pairs.infl == bands[-1], len(bands) - 2)
-    rows = [_band_row(pairs[band == k], low, high) for k, (low, high) in enumerate(zip(bands, bands[1:]))]
+    rows = [_band_row(pairs[band == k], low, high) for k, (low, high) in enumerate(pairwise(bands))]
     return pd.DataFrame(rows)
 
 
@@ -247,7 +249,14 @@ def _groups(pairs: pd.DataFrame, bands: tuple[float, ...]) -> list[dict]:
     chosen |= {("band", low, min(high, bands[-1])): (infl >= low) & (infl < high) for low, high in ends}
     chosen |= {("listed", bands[0], bands[-1]): listed, ("not listed", bands[0], bands[-1]): ~listed}
     return [
-        {"group": group, "low": low, "high": high, "chosen": which, "pairs": int(which.sum()), "published": infl[which].mean()}
+        {
+            "group": group,
+            "low": low,
+            "high": high,
+            "chosen": which,
+            "pairs": int(which.sum()),
+            "published": infl[which].mean(),
+        }
         for (group, low, high), which in chosen.items()
         if which.any()
     ]

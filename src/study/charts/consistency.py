@@ -11,13 +11,14 @@ import pandas as pd
 from study.charts import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, Figure
 
 ITSELF, REPEAT, SHUFFLED = "itself, other trials", "another seed", "shuffled scores"
-COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
+COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE)
 STATISTICS = {"jaccard": "Jaccard similarity", "difference": "mean difference on the union"}
 MEANING = {
     "jaccard": "Share of the selected items that both learners select, of those that either selects",
     "difference": "Mean absolute difference of the two estimates over the items that either learner selects",
 }
 SIDE = 250
+FEWEST = 5  # items selected by a learner on average; a similarity of fewer says little and is not drawn
 
 
 def curves(table: pd.DataFrame, data: str, statistic: str) -> Figure:
@@ -35,9 +36,9 @@ def curves(table: pd.DataFrame, data: str, statistic: str) -> Figure:
         alt.hconcat(*panels),
         long.drop(columns=["low", "high"]),
         f"{MEANING[statistic]}, by threshold: {_short(reference, data)} against the other learners of {data}, each from "
-        f"{h:,} trials, and no two from the same subsets. The ceiling is the learner against itself on other trials (black); "
-        "the floor has the scores of one side dealt to other examples of their class (dashed). Bars: two standard errors "
-        "over trials.",
+        f"{h:,} trials, and no two from the same subsets. The ceiling is the learner against itself on other trials "
+        "(black); the floor has the scores of one side dealt to other examples of their class (dashed). Curves end where "
+        f"two learners select fewer than {FEWEST} on average. Bars: two standard errors over trials.",
         f"Two panels of curves by threshold for {data}: black ceiling, dashed floor, and a coloured curve for each other "
         "learner.",
     )
@@ -60,8 +61,9 @@ def _lines(rows: pd.DataFrame, statistic: str, data: str) -> pd.DataFrame:
     names = {"itself": ITSELF, "repeat": REPEAT}
     line = rows.kind.map(names).fillna(rows.second.map(lambda setting: _short(setting, data)))
     columns = {"measure": rows.measure, "threshold": rows.threshold}
-    drawn = pd.DataFrame({"line": line, **columns, "value": rows[statistic], "std_error": rows[f"{statistic}_se"]})
-    floor = rows.groupby(["measure", "threshold"], as_index=False)[f"{statistic}_shuffled"].mean()
+    enough = (rows.size_first + rows.size_second) / 2 >= FEWEST
+    drawn = pd.DataFrame({"line": line, **columns, "value": rows[statistic], "std_error": rows[f"{statistic}_se"]})[enough]
+    floor = rows[enough].groupby(["measure", "threshold"], as_index=False)[f"{statistic}_shuffled"].mean()
     floor = floor.rename(columns={f"{statistic}_shuffled": "value"}).assign(line=SHUFFLED, std_error=0.0)
     long = pd.concat([drawn, floor], ignore_index=True).dropna(subset="value")
     reach = 2 * long.std_error
@@ -74,24 +76,37 @@ def _panel(long: pd.DataFrame, rows: pd.DataFrame, statistic: str) -> alt.LayerC
         x=alt.X("threshold:Q", title=f"threshold of {measure}", axis=alt.Axis(tickCount=6)), color=_colour(long)
     )
     y = alt.Y("value:Q", title=STATISTICS[statistic], scale=alt.Scale(domain=[0, 1]))
-    dash = alt.condition(alt.datum.line == SHUFFLED, alt.value([4, 4]), alt.value([1, 0]))
     lines = base.mark_line(point=alt.OverlayMarkDef(size=22)).encode(
         y=y,
-        strokeDash=dash,
+        strokeDash=_dash(long),
         tooltip=["line:N", "threshold:Q", *(alt.Tooltip(f"{name}:Q", format=".3f") for name in ("value", "std_error"))],
     )
     bars = base.mark_rule(opacity=0.6).encode(y="low:Q", y2="high:Q")
     return (bars + lines).properties(width=SIDE, height=SIDE)
 
 
+def _dash(long: pd.DataFrame) -> alt.StrokeDash:
+    names = _scale(long)
+    dashes = alt.Scale(domain=list(names), range=[[4, 4] if name == SHUFFLED else [1, 0] for name in names])
+    return alt.StrokeDash("line:N", title=None, scale=dashes, legend=_legend())
+
+
+def _legend() -> alt.Legend:
+    return alt.Legend(orient="top", columns=3, symbolType="stroke", symbolStrokeWidth=2)
+
+
 def _colour(long: pd.DataFrame) -> alt.Color:
-    """Black and grey for what bounds the others, a colour for each other learner in its order."""
-    fixed = {ITSELF: BLACK, REPEAT: GREY, SHUFFLED: GREY}
+    scale = _scale(long)
+    scale = alt.Scale(domain=list(scale), range=list(scale.values()))
+    return alt.Color("line:N", title=None, scale=scale, legend=_legend())
+
+
+def _scale(long: pd.DataFrame) -> dict[str, str]:
+    """Black, light blue and grey for what bounds the others, a colour for each other learner in its order."""
+    fixed = {ITSELF: BLACK, REPEAT: SKY, SHUFFLED: GREY}
     others = [line for line in long.line.unique() if line not in fixed]
     scale = {name: colour for name, colour in fixed.items() if name in set(long.line)}
-    scale |= {name: COLOURS[k % len(COLOURS)] for k, name in enumerate(others)}
-    legend = alt.Legend(orient="top", columns=3, symbolType="stroke", symbolStrokeWidth=2)
-    return alt.Color("line:N", title=None, scale=alt.Scale(domain=list(scale), range=list(scale.values())), legend=legend)
+    return scale | {name: COLOURS[k % len(COLOURS)] for k, name in enumerate(others)}
 
 
 def matrix(table: pd.DataFrame, data: str, mem_threshold: float, infl_threshold: float) -> Figure:
@@ -109,8 +124,8 @@ def matrix(table: pd.DataFrame, data: str, mem_threshold: float, infl_threshold:
         f"matrix_{data}",
         alt.hconcat(*panels).resolve_scale(color="shared"),
         cells.drop(columns="text"),
-        f"Jaccard similarity of the selections of every two learners of {data}, from {int(rows.h.iloc[0]):,} trials each and "
-        "no subset in common. On the diagonal: a learner against itself, on other trials. A dash: neither selects anything.",
+        f"Jaccard similarity of the selections of every two learners of {data}, from {int(rows.h.iloc[0]):,} trials each, "
+        "without a subset in common. Diagonal: a learner against itself, on other trials. A dash: nothing is selected.",
         f"Two square tables of similarities for the learners of {data}; the diagonal is darkest.",
     )
 
@@ -128,7 +143,9 @@ def _at(rows: pd.DataFrame, measure: str, threshold: float) -> pd.DataFrame:
 
 def _cells(rows: pd.DataFrame, data: str) -> pd.DataFrame:
     """Both halves of the symmetric table."""
-    upright = pd.DataFrame({"row": rows["first"], "column": rows.second, "jaccard": rows.jaccard, "std_error": rows.jaccard_se})
+    upright = pd.DataFrame(
+        {"row": rows["first"], "column": rows.second, "jaccard": rows.jaccard, "std_error": rows.jaccard_se}
+    )
     mirrored = upright.rename(columns={"row": "column", "column": "row"})
     cells = pd.concat([upright, mirrored[mirrored.row != mirrored.column]], ignore_index=True)
     cells[["row", "column"]] = cells[["row", "column"]].map(lambda setting: _short(setting, data))
@@ -156,11 +173,12 @@ def accuracy_gap(table: pd.DataFrame, agreement: pd.DataFrame, mem_threshold: fl
     rows = _at(table, "memorization", mem_threshold).merge(agreement, on=["data", "first", "second", "kind", "h"])
     rows = rows[["data", "first", "second", "kind", "accuracy_gap", "difference", "difference_se"]].reset_index(drop=True)
     ends = rows.assign(low=rows.difference - 2 * rows.difference_se, high=rows.difference + 2 * rows.difference_se)
-    x = alt.X("accuracy_gap:Q", title="difference of test accuracies", axis=alt.Axis(format=".1%"))
-    base = alt.Chart(ends).encode(x=x, color=alt.Color("data:N", title="data set"))
+    x = alt.X("accuracy_gap:Q", title="difference of test accuracies", axis=alt.Axis(format=".1%", tickCount=6))
+    top = alt.Legend(orient="top", columns=3)
+    base = alt.Chart(ends).encode(x=x, color=alt.Color("data:N", title=None, legend=top))
     y = alt.Y("difference:Q", title="mean difference of memorization", scale=alt.Scale(domainMin=0))
     points = base.mark_point(size=55).encode(
-        y=y, shape=alt.Shape("kind:N", title="compared with", sort=["itself", "repeat", "other"]), tooltip=list(rows)
+        y=y, shape=alt.Shape("kind:N", title=None, sort=["itself", "repeat", "other"], legend=top), tooltip=list(rows)
     )
     return Figure(
         "accuracy_gap",

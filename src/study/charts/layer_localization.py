@@ -197,6 +197,44 @@ def seen_curve(examples: pd.DataFrame, mem_threshold: float) -> Figure:
     )
 
 
+KINDS = {"all": "frozen layers trained on all examples", "untrained": "frozen layers untrained"}
+
+
+def still_memorized_above(moves: dict[str, pd.DataFrame]) -> Figure:
+    """Share of the memorized examples that still are when the first k layers are frozen, for each data set.
+
+    ``moves`` maps a title to a table of `study.localization.first_layers.moves`; one dot a representation.
+    """
+    table = pd.concat([frame.assign(data=title, share=frame.kept / frame.started) for title, frame in moves.items()])
+    start = table[table.kind == "again"]
+    dots = table[table.kind != "again"].assign(kind=lambda rows: rows.kind.map(KINDS))
+    y = alt.Y("share:Q", title="still memorized", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1]))
+    x = alt.X("frozen:O", title="frozen hidden layers, from the input on", axis=alt.Axis(labelAngle=0))
+    colour = alt.Color(
+        "kind:N", title=None, scale=alt.Scale(domain=list(KINDS.values()), range=[BLUE, GREY]),
+        legend=alt.Legend(orient="top", columns=1, labelLimit=300),
+    )  # fmt: skip
+    base = alt.Chart(dots).encode(x=x, color=colour)
+    points = base.mark_point(size=60).encode(y=y, tooltip=["kind:N", "frozen:O", "kept:Q", "new:Q", "started:Q"])
+    lines = base.mark_line().encode(y=alt.Y("mean(share):Q"))
+    chance = alt.Chart(start).mark_rule(strokeDash=[4, 4]).encode(y=y)
+    row = [
+        (chance.transform_filter(alt.datum.data == title) + lines.transform_filter(alt.datum.data == title)
+         + points.transform_filter(alt.datum.data == title)).properties(title=title, width=WIDTH // 2 - 60, height=240)
+        for title in moves
+    ]  # fmt: skip
+    return Figure(
+        "still_memorized_above",
+        alt.hconcat(*row),
+        table,
+        "Of the examples that are memorized with nothing frozen: the share that still is when the first layers are frozen and "
+        "the others trained on subsets. One dot a representation, lines through their means. Dashed: the share that an "
+        "independent repetition with nothing frozen finds again, which is what chance leaves.",
+        "Lines over the number of frozen layers. The one for layers trained on all examples falls; the one for untrained "
+        "layers stays higher.",
+    )
+
+
 def _with_bars(table: pd.DataFrame, value: str) -> pd.DataFrame:
     return table.assign(low=table[value] - 2 * table.std_error, high=table[value] + 2 * table.std_error)
 

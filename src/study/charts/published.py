@@ -82,7 +82,9 @@ def duplicates(table: pd.DataFrame) -> Figure:
     long = rows.melt(["band", "pairs"], list(KINDS), "kind", "count")
     long = long.assign(share=long["count"] / long.pairs, kind=long.kind.map({key: name for key, (name, _) in KINDS.items()}))
     names, colours = zip(*KINDS.values())
-    x = alt.X("band:N", sort=None, title="published influence (number of pairs)", axis=alt.Axis(labelAngle=0, labelFontSize=11))
+    x = alt.X(
+        "band:N", sort=None, title="published influence (number of pairs)", axis=alt.Axis(labelAngle=0, labelFontSize=11)
+    )
     y = alt.Y("share:Q", title="share listed as duplicates", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1]))
     stacks = (
         alt.Chart(long)
@@ -101,9 +103,9 @@ def duplicates(table: pd.DataFrame) -> Figure:
         "duplicates",
         (stacks + intervals + null).properties(width=WIDTH - 60),
         rows,
-        "Released CIFAR-100 pairs that ciFAIR lists as train-test duplicates, by published influence. Black: 95 % intervals of "
-        "the whole bar (Wilson). Orange ticks, at the bottom: the most to expect if each influencer were a random example of "
-        "its class.",
+        "Released CIFAR-100 pairs that ciFAIR lists as train-test duplicates, by published influence. Black: 95 % intervals "
+        "of the whole bar (Wilson). Orange ticks, at the bottom: the most to expect if each influencer were a random "
+        "example of its class.",
         "Bars that rise with influence from a few per cent to about two thirds; the ticks of the null lie at zero.",
     )
 
@@ -131,8 +133,8 @@ def transfer(table: pd.DataFrame) -> Figure:
         alt.vconcat(*panels),
         rows,
         f"Mean influence by our own trials ({trials}) over the released pairs of each band, against their mean published "
-        "influence, and over random training examples of the same class with the same tests. Bars: two standard errors, which "
-        "leave out whole trials. Dashed: equality. Dotted: zero.",
+        "influence, and over random training examples of the same class with the same tests. Bars: two standard errors, "
+        "which leave out whole trials. Dashed: equality. Dotted: zero.",
         "Points of the released pairs rise with published influence; those of random pairs stay at zero.",
     )
 
@@ -156,7 +158,11 @@ def _transfer_panel(long: pd.DataFrame, title: str) -> alt.LayerChart:
     )
     points = base.mark_point(size=60).encode(
         y=alt.Y("mean:Q", title="our mean influence"),
-        tooltip=["kind:N", "pairs:Q", *(alt.Tooltip(f"{name}:Q", format=".4f") for name in ("published", "mean", "std_error"))],
+        tooltip=[
+            "kind:N",
+            "pairs:Q",
+            *(alt.Tooltip(f"{name}:Q", format=".4f") for name in ("published", "mean", "std_error")),
+        ],
     )
     ends = pd.DataFrame({"published": [0.0, long.published.max()]})
     equal = alt.Chart(ends).mark_line(color=GREY, strokeDash=[6, 4]).encode(x="published:Q", y="published:Q")
@@ -167,4 +173,6 @@ def _transfer_panel(long: pd.DataFrame, title: str) -> alt.LayerChart:
 def _not_run(name: str, reason: str) -> Figure:
     table = pd.DataFrame({"reason": [reason]})
     chart = alt.Chart(table).mark_text(color=GREY, fontSize=13, limit=WIDTH).encode(text="reason:N")
-    return Figure(name, chart.properties(width=WIDTH, height=60), table, f"This figure was {reason}.", f"No picture: {reason}.")
+    return Figure(
+        name, chart.properties(width=WIDTH, height=60), table, f"This figure was {reason}.", f"No picture: {reason}."
+    )

@@ -153,6 +153,7 @@ class Network:
         self.parameters = torch.cat(tensors)
         self.parameters.grad = torch.zeros_like(self.parameters)
         self._low, self._low_gradient = self.parameters.to(precision), self.parameters.grad.to(precision)
+        self.shapes = shapes
         self._weights, self._biases = _views(self._low, shapes)
         self._weight_gradients, self._bias_gradients = _views(self._low_gradient, shapes)
         self._values = [torch.empty(batch_size, columns, dtype=precision) for _, columns in shapes]
@@ -225,6 +226,14 @@ class Networks:
     def features(self, x: torch.Tensor, depth: int | None = None) -> torch.Tensor:
         """Activations as `Network.features` gives them, ``(k, len(x), width)``; ``x`` as `LargeMlp.inputs` gives it."""
         return torch.stack([network.features(x, depth) for network in self.networks])
+
+    def predict(self, x: torch.Tensor) -> torch.Tensor:
+        """Labels ``(k, len(x))``; -1 throughout for a network with a weight that is not finite."""
+        return torch.stack([network.predict(x) for network in self.networks])
+
+    def weights_and_biases(self) -> list[list[tuple[torch.Tensor, torch.Tensor]]]:
+        """Float32 weight ``(in, out)`` and bias ``(out,)`` of each layer of each network; padding units do nothing."""
+        return [list(zip(*_views(network.parameters, network.shapes))) for network in self.networks]
 
 
 def _padded(weight: torch.Tensor) -> torch.Tensor:

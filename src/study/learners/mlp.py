@@ -184,6 +184,11 @@ class Networks:
         depth = len(self.layers) - 1 if depth is None else depth
         return self._evaluate(x)[depth][..., : self.sizes[depth]]
 
+    def weights_and_biases(self) -> list[list[tuple[torch.Tensor, torch.Tensor]]]:
+        """Weight ``(in, out)`` and bias ``(out,)`` of each layer of each network, padded with units that do nothing."""
+        networks = range(len(self.layers[0].weight))
+        return [[(layer.weight[k], layer.bias[k, 0]) for layer in self.layers] for k in networks]
+
     def _evaluate(self, x: torch.Tensor) -> list[torch.Tensor]:
         values = [x.expand(len(self.layers[0].weight), *x.shape)]
         for depth, layer in enumerate(self.layers):

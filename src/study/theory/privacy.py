@@ -46,12 +46,37 @@ def guessing_bound(epsilon, classes: int) -> np.ndarray:
     return np.minimum(chance * np.exp(epsilon), 1 - (1 - chance) * np.exp(-epsilon)) - chance
 
 
-def randomised_response(epsilon: float, trials: int, rng: np.random.Generator) -> tuple[float, float]:
+def fitting_bound(epsilon, delta: float, without) -> np.ndarray:
+    """Largest probability of a right answer with the example, where ``without`` it that probability is known.
+
+    The smaller of exp(epsilon) q + delta and 1 - exp(-epsilon) (1 - q - delta); `memorization_bound` is what is left of it
+    when nothing is known of q. Raises ``ValueError`` for a q outside [0, 1].
+    """
+    epsilon, without = _checked(epsilon, delta), np.asarray(without, dtype=float)
+    if ((without < 0) | (without > 1)).any():
+        raise ValueError(f"without is {without}; a probability is needed")
+    return np.clip(np.minimum(np.exp(epsilon) * without + delta, 1 - np.exp(-epsilon) * (1 - without - delta)), 0, 1)
+
+
+def group_privacy(epsilon: float, delta: float, copies: int) -> tuple[float, float]:
+    """What an (``epsilon``, ``delta``)-private algorithm promises to an example present ``copies`` times or not at all.
+
+    (c epsilon, delta (exp(c epsilon) - 1) / (exp(epsilon) - 1)), by using the definition once for each copy (group privacy,
+    Dwork & Roth 2014). A delta above 1 promises nothing and is returned as 1. Raises ``ValueError`` for less than one copy.
+    """
+    if copies < 1:
+        raise ValueError(f"copies is {copies}; at least one is needed")
+    _checked(epsilon, delta)
+    return copies * epsilon, float(min(1.0, delta * np.exp(epsilon * np.arange(copies)).sum()))
+
+
+def randomised_response(epsilon: float, trials: int, rng: np.random.Generator, delta: float = 0.0) -> tuple[float, float]:
     """Memorization of the algorithm that attains the bound, measured on ``trials`` runs a side; with its standard error.
 
     It reports whether the example is there (Warner 1965): truthfully with probability exp(epsilon) / (exp(epsilon) + 1).
+    With a ``delta`` it gives the truth away, and says that it does, with that probability, and answers so otherwise.
     """
-    truthful = 1 / (1 + np.exp(-epsilon))
+    truthful = delta + (1 - delta) / (1 + np.exp(-epsilon))
     right_in, right_out = rng.binomial(trials, truthful), rng.binomial(trials, 1 - truthful)
     return (right_in - right_out) / trials, float(standard_error(right_in, trials, right_out, trials))
 

@@ -1,17 +1,16 @@
-"""Training with differential privacy: clipped gradients of single examples plus normal noise, for many small networks at once.
+"""Training with differential privacy: clipped gradients of single examples plus noise, for many small networks at once.
 
 DP-SGD (Abadi et al. 2016, arXiv 1607.00133, Algorithm 1). In each step every copy of every example is drawn with probability
 ``rate``, independently of all others; the gradient of each drawn copy is scaled down to length ``clip`` if it is longer;
 the gradients are added up, normal noise of standard deviation ``noise * clip`` is added to each coordinate of the *sum*, and
 the result is divided by a number fixed in advance, ``rate * n``. What that guarantees `study.theory.accountant` computes.
 
-The gradient of a layer for one example is an outer product, so its length is known without forming it, |a|^2 |d|^2 for inputs
-a and backward signals d (Goodfellow 2015, arXiv 1510.01799), and a clipped sum costs one product more than a plain one. The
-bias is a row of the weights that meets a constant input of 1. `tests/test_private_training.py` holds the clipped sums against
-`torch.func`.
+The gradient of a layer for one example is an outer product, so its squared length is known without forming it, |a|^2 |d|^2
+for inputs a and backward signals d, and a clipped sum costs no more products than a plain one. The bias is a row of the
+weights that meets a constant input of 1. `tests/test_private_training.py` holds the clipped sums against `torch.func`.
 
-Floating-point noise is not perfectly normal, and its low bits could be exploited; this is an instrument for measuring, not for
-guarding anyone's secrets.
+Floating-point noise is not perfectly normal, and its low bits could be exploited; this is an instrument for measuring, not
+for guarding anyone's secrets.
 """
 
 from dataclasses import dataclass
@@ -41,7 +40,7 @@ class PrivateMlp(Closed):
         """Train a network for each row of ``copies (k, n)``, how often each example is present; predict both splits.
 
         ``noise`` is in units of the clipping length. Returns int16 ``train (k, n)`` and ``test (k, n_test)``. Raises
-        ``ValueError`` for noise without clipping, which promises nothing, and ``RuntimeError`` for weights that are not finite.
+        ``ValueError`` for noise without clipping, which promises nothing, ``RuntimeError`` for weights that are not finite.
         """
         blocks = [slice(start, start + self.models_at_once) for start in range(0, len(seeds), self.models_at_once)]
         x_train, x_test = inputs(data.x_train), inputs(data.x_test)
@@ -53,22 +52,28 @@ class PrivateMlp(Closed):
 
     def fit(self, x, y, copies: np.ndarray, seeds: list[TrialSeed], noise: float, clipped: bool, classes: int) -> "Networks":
         """Networks trained in step on ``x (n, d)`` and ``y (n,)``, one for each row of ``copies (k, n)``."""
+        sizes = (x.shape[1], *self.widths, classes)
+        networks = Networks([initial(sizes, seed) for seed in seeds])
+        self.train(networks, x, y, copies, seeds, noise, clipped)
+        return networks
+
+    def train(self, networks: "Networks", x, y, copies, seeds: list[TrialSeed], noise: float, clipped: bool) -> None:
+        """All steps of ``networks``, in place. Raises ``ValueError`` for noise without clipping."""
         if noise and not clipped:
             raise ValueError(f"noise is {noise} times the clipping length, but nothing is clipped; set noise to 0 or clip")
-        sizes, length = (x.shape[1], *self.widths, classes), self.clip if clipped else np.inf
-        networks = Networks([initial(sizes, seed) for seed in seeds])
-        drawn, times = self._batches(copies, seeds)
+        length = self.clip if clipped else np.inf
         y, sources = torch.from_numpy(y), [seed.generator("augmentation") for seed in seeds]
-        for batch, weight in zip(drawn, times):
-            change = networks.gradient(x[batch], y[batch], weight, length)
+        for batch, times in zip(*self._batches(copies, seeds)):
+            change = networks.gradient(x[batch], y[batch], times, length)
             if noise:
                 change += noise * self.clip * _normal(sources, change.shape[1])
             networks.weights -= self.learning_rate / (self.rate * len(x)) * change
-        return networks
 
     def _batches(self, copies: np.ndarray, seeds: list[TrialSeed]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Examples of each step and how many copies of each, both ``(steps, k, longest)``, filled up with none of example 0."""
-        counts = [seed.generator("order").binomial(row, self.rate, (self.steps, len(row))) for seed, row in zip(seeds, copies)]
+        """Examples of each step and how many copies of each, both ``(steps, k, longest)``, filled up with zero copies."""
+        counts = [
+            seed.generator("order").binomial(row, self.rate, (self.steps, len(row))) for seed, row in zip(seeds, copies)
+        ]
         counts = np.stack(counts, axis=1).astype(np.int16)
         longest = int((counts > 0).sum(-1).max())
         chosen = np.argsort(counts == 0, axis=-1, kind="stable")[..., : max(longest, 1)]

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 TRAPEZOID = np.array([1.0, -1.0, -1.0, 1.0])  # r(t+b) - r(t+a) - r(t-a) + r(t-b): a plateau on |t| < a, zero from b on
+EDGES = np.array([1 / 2, 1 / 4, -1 / 4, -1 / 2])  # b, a, -a, -b in shares of the distance between neighbours
 CHOICES = 16  # random hyperplanes, of which the one with the widest margin is taken
 SLACK = 1.5  # units that must saturate are driven this much further than exact arithmetic needs
 
@@ -95,7 +96,8 @@ class Arrangement(NamedTuple):
 def arrange(x: np.ndarray, direction: np.ndarray, alternate: bool = True) -> Arrangement:
     """Groups of the points ``x (n, d)`` along ``direction (d,)``, filled up with dummies behind the last point.
 
-    Without ``alternate`` all units of the first layer rise: a control. Raises ``ValueError`` that names two points with
+    Without ``alternate`` all units of the first layer rise, and the second layer takes every group in the same order: a
+    control. (To change the signs alone would change nothing, for the weights behind them would change theirs.) Raises ``ValueError`` that names two points with
     the same projection, as equal points have.
     """
     p, q = shape(len(x))
@@ -107,7 +109,8 @@ def arrange(x: np.ndarray, direction: np.ndarray, alternate: bool = True) -> Arr
     signs = np.where(np.arange(p) % 2, -1.0, 1.0) if alternate else np.ones(p)
     slope, shift = signs * 2 / (high - low), -signs * (low + high) / (high - low)
     value = slope[:, None] * line + shift[:, None]
-    value[1::2], owner[1::2] = value[1::2, ::-1].copy(), owner[1::2, ::-1].copy()
+    falls = signs < 0
+    value[falls], owner[falls] = value[falls, ::-1], owner[falls, ::-1]
     return Arrangement(direction, slope, shift, signs, owner, value)
 
 
@@ -248,8 +251,8 @@ def one_hot(network: Memorizer, classes: int) -> Memorizer:
     """
     distance = 2 / (classes - 1)
     *hidden, (weight, bias) = network.affine
-    edges = np.array([1 / 2, 1 / 4, -1 / 4, -1 / 2]) * distance
-    third = (np.repeat(weight, 4 * classes, axis=0), (bias - codes(classes)[:, None] + edges).ravel())
+    edges = bias - codes(classes)[:, None] + EDGES * distance
+    third = (np.repeat(weight, 4 * classes, axis=0), edges.ravel())
     return Memorizer([*hidden, third, (np.kron(np.eye(classes), TRAPEZOID) * 4 / distance, np.zeros(classes))])
 
 
@@ -283,9 +286,7 @@ class Slab(NamedTuple):
     label: int = 0
 
 
-def residual_memorizer(
-    x: np.ndarray, labels: np.ndarray, blocks: int, generator: np.random.Generator
-) -> ResidualMemorizer:
+def residual_memorizer(x: np.ndarray, labels: np.ndarray, blocks: int, generator: np.random.Generator) -> ResidualMemorizer:
     """Residual blocks that sort the points ``x (n, d)`` by class ``labels (n,)``; the head reads off the class.
 
     The points of a class are taken d at a time. A hyperplane through d points in general position contains no other
@@ -294,12 +295,17 @@ def residual_memorizer(
     near none of the hyperplanes of later blocks, and that the classes end up in disjoint intervals, which 4 ReLUs a
     class tell apart. In all there are 4 sum_c ceil(n_c / d) + 4 classes units.
 
-    Raises ``ValueError`` for points that are not in general position, which it names, and for fewer slabs than blocks.
+    Raises ``ValueError`` for points that are not in general position, which it names, or so nearly not that float64
+    cannot tell, for shapes that do not fit, and for more blocks than hyperplanes.
     """
+    x, labels = np.asarray(x, dtype=float), np.asarray(labels)
+    if x.ndim != 2 or labels.shape != x.shape[:1] or not len(x) or labels.min() < 0:
+        raise ValueError(f"x must be (n, d) and labels (n,) from 0 on, n > 0, not {x.shape} and {labels.shape}")
     slabs = _slabs(x, labels, generator)
     if not 1 <= blocks <= len(slabs):
         raise ValueError(f"blocks is {blocks}; it must lie between 1 and the number of hyperplanes, {len(slabs)}")
     direction, step = _push(x, slabs, generator)
+    _check_precision(x, slabs, step)
     order = generator.permutation(len(slabs))
     parts = [[slabs[i] for i in part] for part in np.array_split(order, blocks)]
     return ResidualMemorizer([_block(part, direction, step) for part in parts], _head(x, labels, direction, step))
@@ -347,11 +353,22 @@ def _push(x: np.ndarray, slabs: list[Slab], generator: np.random.Generator) -> t
     return drawn[slants.argmax()], float(4 * reach / slants.max())
 
 
+def _check_precision(x: np.ndarray, slabs: list[Slab], step: float) -> None:
+    """What rounding leaves of slabs that should answer 0 must not move a point out of a later slab."""
+    narrowest = min(slab.margin for slab in slabs)
+    heaviest = 8 * step * sum(slab.label + 1 for slab in slabs) / narrowest
+    if heaviest * np.finfo(float).eps * np.abs(x).max() > narrowest / 16:
+        raise ValueError(
+            f"the points are too close to not being in general position for float64: a point lies {narrowest:.1e} from a "
+            f"hyperplane through {x.shape[1]} others. Spread the points or use more digits"
+        )
+
+
 def _block(slabs: list[Slab], direction: np.ndarray, step: float) -> Memorizer:
-    """All ``slabs`` side by side: 1 on the hyperplane, 0 from its margin on, times the push of its class."""
+    """All ``slabs`` side by side: 1 near the hyperplane, 0 from half its margin on, times the push of its class."""
     normals = np.repeat([slab.normal for slab in slabs], 4, axis=0)
-    bias = np.concatenate([np.array([1, 0.5, -0.5, -1]) * slab.margin - slab.offset for slab in slabs])
-    rates = np.concatenate([TRAPEZOID * 2 * (slab.label + 1) * step / slab.margin for slab in slabs])
+    bias = np.concatenate([EDGES * slab.margin - slab.offset for slab in slabs])
+    rates = np.concatenate([TRAPEZOID * 4 * (slab.label + 1) * step / slab.margin for slab in slabs])
     return Memorizer([(normals, bias), (np.outer(direction, rates), np.zeros(len(direction)))])
 
 
@@ -359,8 +376,7 @@ def _head(x: np.ndarray, labels: np.ndarray, direction: np.ndarray, step: float)
     """A trapezoid around the interval of each class along ``direction``."""
     classes = int(labels.max()) + 1
     centre = x.mean(axis=0) @ direction + step * np.arange(1, classes + 1)
-    edges = np.array([1 / 2, 1 / 4, -1 / 4, -1 / 2]) * step
-    hidden = (np.tile(direction, (4 * classes, 1)), (edges - centre[:, None]).ravel())
+    hidden = (np.tile(direction, (4 * classes, 1)), (EDGES * step - centre[:, None]).ravel())
     return Memorizer([hidden, (np.kron(np.eye(classes), TRAPEZOID) * 4 / step, np.zeros(classes))])
 
 

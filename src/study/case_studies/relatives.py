@@ -1,0 +1,221 @@
+"""Stage `relatives`: scores that are kin to memorization, and how much of it cheaper ones already tell.
+
+* *Consistency* (Jiang et al. 2021, arXiv 2002.03206): the accuracy on an example of models trained without it, on
+  subsets of a share s of the data. Memorization at ratio s is the accuracy with the example less that score; fresh models
+  put the identity to the test. Over a range of s the scores make the *consistency profile*, their mean is the *C-score*.
+* *Learning speed*: how soon models trained on everything get the example right, that is the share of (model, training
+  length) that does. Jiang et al. use the epochs of one run; here each length is a training of its own with its own
+  schedule, so that even the shortest is a finished model.
+* *Input-loss curvature* (Garg et al. 2024): how fast the gradient of the loss at the example turns as the input moves,
+  tr(H^2) of the Hessian H with respect to the input, over the same models.
+* *Density*: same-class less other-class neighbours in pixels, which needs no model at all.
+
+None of the proxies sees a subset: their models are trained on all examples. Shuffled scores are the control.
+"""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from distributed import Client
+from scipy.spatial.distance import cdist
+from scipy.stats import rankdata
+from sklearn.metrics import roc_auc_score
+from torch.nn.functional import cross_entropy
+
+from study import data as datasets
+from study import subsets, tables, trials
+from study.data import Data, unit_floats
+from study.estimators import standard_error
+from study.learners import LargeMlp, Mlp
+from study.params import Estimate, Relatives, Setting
+from study.quantities import correlation, difference, mean
+from study.subsets import TrialSeed
+
+PROXIES = ("c_score", "speed", "curvature", "density")
+ROWS = 2000  # examples whose gradients or distances are computed at once
+
+
+def run(name: str, section: Relatives, setting: Setting, rule: Estimate, client: Client | None = None) -> dict:
+    """Train what is needed, save `relatives`, `consistency_profile` and `relatives_summary` of the setting, return the last.
+
+    Raises ``ValueError`` unless the learner is a multilayer perceptron.
+    """
+    if not isinstance(setting.learner, Mlp | LargeMlp):
+        raise ValueError(f"setting {name!r} has learner {setting.learner.name!r}; a multilayer perceptron is needed")
+    data, memorization = datasets.load(setting.data), tables.load(name, "memorization")
+    found = profile(section, setting, data, client)
+    table = memorization[["index", "label", "mem", "std_error", "in_accuracy", "out_accuracy"]].copy()
+    table["c_score"] = found.c_scores()
+    table["speed"], table["curvature"] = whole(section, setting, data)
+    table["density"] = density(data)
+    summary = {"setting": name, "ratios": list(section.ratios), "trials": section.trials, "networks": section.networks}
+    summary |= {"lengths": list(section.lengths), "identity": identity(section, setting, name, memorization, found)}
+    summary |= {"profile": [mean(each) for each in found.by_trial], "agreement": agreement(section, table, rule)}
+    tables.save(name, "relatives", table)
+    tables.save(name, "consistency_profile", by_memorization(section, table, found.held_out))
+    tables.save(name, "relatives_summary", summary)
+    return summary
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Accuracy on held-out examples, for subsets of every ratio.
+
+    ``held_out (n, r)`` is that of each example over the models trained without it, NaN where there was none;
+    ``counts (n, r)`` is their number; ``by_trial (r, t)`` is that of each model over the examples it was not trained on.
+    """
+
+    held_out: np.ndarray
+    counts: np.ndarray
+    by_trial: np.ndarray
+
+    def c_scores(self) -> np.ndarray:
+        """The mean over the ratios, float ``(n,)``; NaN where one of them is."""
+        return self.held_out.mean(1)
+
+
+def profile(section: Relatives, setting: Setting, data: Data, client: Client | None = None) -> Profile:
+    """Train ``section.trials`` fresh models for every ratio and score what they were not trained on."""
+    drawn = [range(k * section.trials, (k + 1) * section.trials) for k in range(len(section.ratios))]
+    masks = [subsets.members(section.seed, numbers, data.n, ratio) for numbers, ratio in zip(drawn, section.ratios)]
+    seeds = subsets.trial_seeds(section.seed, itertools.chain(*drawn))
+    labels, _ = trials.predict(setting.learner, data, np.concatenate(masks), seeds, client, title="relatives")
+    out, right = ~np.stack(masks), (labels == data.y_train).reshape(len(masks), section.trials, data.n)
+    counts = out.sum(1).T
+    with np.errstate(invalid="ignore"):
+        return Profile((out & right).sum(1).T / counts, counts, (out & right).sum(2) / out.sum(2))
+
+
+def identity(section: Relatives, setting: Setting, name: str, memorization: pd.DataFrame, found: Profile) -> dict | None:
+    """Memorization against accuracy in less the consistency of fresh models at the setting's ratio; ``None`` without it.
+
+    ``difference``: held-out accuracy of the fresh models less that of the setting's, which is the mean of mem - (in - C);
+    ``within``: share of the examples for which the two differ by at most two standard errors.
+    """
+    if setting.ratio not in section.ratios:
+        return None
+    column, m = section.ratios.index(setting.ratio), memorization
+    fresh, k = found.held_out[:, column], found.counts[:, column]
+    gap = m.mem - (m.in_accuracy - fresh)
+    error = standard_error(np.rint(fresh * k), k, np.rint(m.out_accuracy * m.n_out), m.n_out)
+    here, there = mean(found.by_trial[column]), tables.load(name, "summary")["out_accuracy"]
+    return {"difference": difference(here, there), "within": float((gap.abs() <= 2 * error)[np.isfinite(gap)].mean())}
+
+
+def whole(section: Relatives, setting: Setting, data: Data) -> tuple[np.ndarray, np.ndarray]:
+    """Learning speed and curvature of every training example, float ``(n,)`` each, over the same models."""
+    speed, curvature = np.zeros(data.n), np.zeros(data.n)
+    draw = TrialSeed(section.seed, 0).generator("analysis")
+    for learner, networks in _trained_on_everything(section, setting, data):
+        x = learner.inputs(data)[0]
+        speed += (networks.predict(x).numpy() == data.y_train).mean(0)
+        for layers in layers_of(networks, len(data.classes)):
+            curvature += curvatures(layers, x.float(), torch.from_numpy(data.y_train), section, draw) / section.networks
+    return speed / len(section.lengths), curvature / len(section.lengths)
+
+
+def _trained_on_everything(section: Relatives, setting: Setting, data: Data) -> Iterator:
+    everyone = np.ones((section.networks, data.n), dtype=bool)
+    for number, epochs in enumerate(section.lengths):
+        learner = setting.learner.model_copy(update={"epochs": epochs})
+        first = len(section.ratios) * section.trials + number * section.networks  # after the subsets' streams
+        seeds = subsets.trial_seeds(section.seed, range(first, first + section.networks))
+        with trials.one_thread():
+            yield learner, learner.fit(data, everyone, seeds)
+
+
+def layers_of(networks, classes: int) -> list[list[tuple[torch.Tensor, torch.Tensor]]]:
+    """Float32 weights ``(in, out)`` and biases ``(out,)`` of each layer of each network, without the padding of the last."""
+    found = networks.weights_and_biases()
+    return [[*layers[:-1], (layers[-1][0][:, :classes], layers[-1][1][:classes])] for layers in found]
+
+
+def curvatures(layers, x: torch.Tensor, y: torch.Tensor, section: Relatives, draw: np.random.Generator) -> np.ndarray:
+    """tr(H^2) of the loss at each row of ``x (n, d)``, float ``(n,)``, from random directions of +-1 and a finite step.
+
+    E |Hv|^2 = tr(H^2) for directions v with independent entries of variance one, and Hv is the change of the gradient
+    along a step of length ``section.step`` in every input, divided by it.
+    """
+    found = np.zeros(len(x))
+    for rows in torch.arange(len(x)).split(ROWS):
+        here, labels = x[rows], y[rows]
+        start = _gradient(layers, here, labels)
+        for _ in range(section.directions):
+            v = torch.from_numpy(draw.choice(np.array([-1, 1], np.float32), size=here.shape))
+            turned = (_gradient(layers, here + section.step * v, labels) - start) / section.step
+            found[rows] += turned.square().sum(1).numpy() / section.directions
+    return found
+
+
+def _gradient(layers, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    x = x.clone().requires_grad_(True)
+    values = torch.nn.functional.pad(x, (0, layers[0][0].shape[0] - x.shape[1]))
+    for depth, (weight, bias) in enumerate(layers):
+        values = torch.addmm(bias, values, weight)
+        values = values.relu() if depth < len(layers) - 1 else values
+    return torch.autograd.grad(cross_entropy(values, y, reduction="sum"), x)[0]
+
+
+def density(data: Data) -> np.ndarray:
+    """Label-signed kernel density (Jiang et al., section 5): same-class less other-class neighbours, float ``(n,)``.
+
+    The kernel is Gaussian; its width is the mean distance to the nearest neighbour.
+    """
+    x = unit_floats(np.asarray(data.x_train)).reshape(data.n, -1)
+    nearest = np.concatenate([_distances(x, rows).min(1) for rows in _blocks(data.n)])
+    width = nearest.mean()
+    parts = []
+    for rows in _blocks(data.n):
+        weight = np.exp(-((_distances(x, rows) / width) ** 2) / 2)
+        parts.append((weight * np.where(data.y_train[rows, None] == data.y_train, 1, -1)).mean(1))
+    return np.concatenate(parts)
+
+
+def _blocks(n: int) -> list[np.ndarray]:
+    return np.split(np.arange(n), range(ROWS, n, ROWS))
+
+
+def _distances(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Euclidean distances from some rows to all, infinite to themselves."""
+    found = cdist(x[rows], x)
+    found[np.arange(len(rows)), rows] = np.inf
+    return found
+
+
+def agreement(section: Relatives, table: pd.DataFrame, rule: Estimate) -> dict:
+    """For each proxy: rank correlation with memorization, the same with shuffled scores, and the area under the ROC curve
+    with which it finds the memorized examples. Signs are turned so that agreement is positive.
+    """
+    known = table.dropna(subset=["mem", *PROXIES])
+    rng, memorized = TrialSeed(section.seed, 1).generator("analysis"), known.mem >= rule.mem_threshold
+    found = {}
+    for proxy in PROXIES:
+        score = known[proxy] if proxy == "curvature" else -known[proxy]
+        ranks, of_mem = rankdata(score), rankdata(known.mem)
+        found[proxy] = {
+            "spearman": correlation(ranks, of_mem, section.bootstrap, rng),
+            "shuffled": correlation(rng.permutation(ranks), of_mem, section.bootstrap, rng),
+            "auroc": float(roc_auc_score(memorized, score)) if memorized.nunique() == 2 else None,
+        }
+    return found
+
+
+def by_memorization(section: Relatives, table: pd.DataFrame, held_out: np.ndarray) -> pd.DataFrame:
+    """The consistency profile of examples grouped by memorization: mean and standard error over the examples of a group.
+
+    One row a group and ratio: group (lower end), examples, ratio, held_out, std_error.
+    """
+    edges = np.array(section.groups)
+    group = np.searchsorted(edges, table.mem.fillna(-1), side="right") - 1
+    rows = []
+    for place, low in enumerate(edges):
+        for column, ratio in enumerate(section.ratios):
+            values = held_out[group == place, column]
+            found = mean(values[np.isfinite(values)])
+            row = {"group": low, "examples": int((group == place).sum()), "ratio": ratio}
+            rows.append(row | {"held_out": found["value"], "std_error": found["std_error"]})
+    return pd.DataFrame(rows)

@@ -1,0 +1,118 @@
+"""Figures of the page on the relatives of memorization: consistency profiles, and proxies that cost one training.
+
+Tables are those of the stage `relatives`; error bars and bands reach two standard errors to each side.
+"""
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from study.charts import BLUE, GREY, PALETTE, VERMILION, WIDTH, Figure
+
+NAMES = {
+    "c_score": "C-score",
+    "speed": "learning speed",
+    "curvature": "input-loss curvature",
+    "density": "density of pixels",
+}
+SHOWN = 1500  # examples in a scatter plot, at most
+
+
+def consistency_profile(profile: pd.DataFrame) -> Figure:
+    """Held-out accuracy against the share of the data in a subset, for groups of examples by memorization."""
+    lows = sorted(profile.group.unique())
+    names = {low: _range(low, high) for low, high in zip(lows, [*lows[1:], None])}
+    error = 2 * profile.std_error.fillna(0)
+    table = profile.assign(
+        memorization=profile.group.map(names), low=profile.held_out - error, high=profile.held_out + error
+    )
+    scale = alt.Scale(domain=list(names.values()), range=list(PALETTE[: len(names)]))
+    share = alt.X("ratio:Q", title="share of the training set in a subset", axis=alt.Axis(format="%"))
+    colour = alt.Color("memorization:N", title="memorization", sort=None, scale=scale)
+    base = alt.Chart(table).encode(x=share.scale(domain=[0, 1]), color=colour)
+    y = alt.Y(
+        "held_out:Q", title="accuracy when held out", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1], clamp=True)
+    )
+    band = base.mark_area(opacity=0.2).encode(y=alt.Y("low:Q", title="accuracy when held out"), y2="high:Q")
+    tooltip = ["memorization:N", "examples:Q", alt.Tooltip("held_out:Q", format=".3f"), "ratio:Q"]
+    return Figure(
+        "consistency_profile",
+        band + base.mark_line(point=True).encode(y=y, tooltip=tooltip),
+        table.drop(columns=["low", "high"]),
+        "Accuracy on examples that were held out, against the share of the data that models were trained on, for groups of "
+        "examples by their memorization. Bands: two standard errors over the examples of a group.",
+        "Lines that rise with the share of the data; the more memorized a group is, the lower its line.",
+    )
+
+
+def _range(low: float, high: float | None) -> str:
+    if high is None:
+        return f"{low:g} and above"
+    return f"below {high:g}" if low < 0 else f"{low:g} to {high:g}"
+
+
+def rank_agreement(agreement: dict[str, dict[str, dict]]) -> Figure:
+    """Rank correlation of each proxy with memorization, and with its scores shuffled, for each data set."""
+    rows = [
+        {
+            "data": data,
+            "proxy": NAMES[proxy],
+            "scores": scores,
+            "rho": found[key]["value"],
+            "std_error": found[key]["std_error"],
+        }
+        for data, proxies in agreement.items()
+        for proxy, found in proxies.items()
+        for scores, key in (("as they are", "spearman"), ("shuffled", "shuffled"))
+    ]
+    table = pd.DataFrame(rows)
+    table = table.assign(low=table.rho - 2 * table.std_error, high=table.rho + 2 * table.std_error)
+    base = alt.Chart(table).encode(
+        y=alt.Y("proxy:N", title=None, sort=list(NAMES.values()), axis=alt.Axis(labelLimit=220)),
+        yOffset=alt.YOffset("data:N"),
+        color=alt.Color(
+            "scores:N", title="scores", scale=alt.Scale(domain=["as they are", "shuffled"], range=[VERMILION, GREY])
+        ),
+        shape=alt.Shape("data:N", title="data"),
+    )
+    title = "rank correlation with memorization"
+    points = base.mark_point(size=60).encode(
+        x=alt.X("rho:Q", title=title), tooltip=["data:N", "proxy:N", "scores:N", "rho:Q"]
+    )
+    bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=title), x2="high:Q")
+    return Figure(
+        "rank_agreement",
+        (bars + points).properties(height=alt.Step(26), width=WIDTH - 200),
+        table.drop(columns=["low", "high"]),
+        "Spearman's rank correlation of each score with memorization; signs are turned so that agreement is positive. "
+        "Bars: two bootstrap standard errors over the examples. Grey: the same scores in random order.",
+        "Dots with error bars for four scores; those of shuffled scores lie at zero.",
+    )
+
+
+def against_memorization(scores: pd.DataFrame, proxy: str, seed: int) -> Figure:
+    """One proxy against memorization: a sample of the examples, all memorized ones among them."""
+    known = scores.dropna(subset=["mem", proxy])
+    memorized = known[known.mem >= 0.1]
+    others = known.drop(memorized.index)
+    table = pd.concat([memorized.head(SHOWN), others.sample(min(len(others), SHOWN), random_state=seed)])
+    table = table[["index", "label", "mem", "std_error", proxy]]
+    kind = "symlog" if proxy == "curvature" else "linear"
+    constant = {"constant": float(np.quantile(known[proxy], 0.5)) or 1.0} if kind == "symlog" else {}
+    chart = (
+        alt.Chart(table)
+        .mark_point(size=18, filled=True, opacity=0.5, color=BLUE)
+        .encode(
+            x=alt.X("mem:Q", title="memorization"),
+            y=alt.Y(f"{proxy}:Q", title=NAMES[proxy], scale=alt.Scale(type=kind, zero=False, **constant)),
+            tooltip=["index:Q", "label:Q", "mem:Q", f"{proxy}:Q"],
+        )
+    )
+    return Figure(
+        f"{proxy}_against_memorization",
+        chart,
+        table,
+        f"{NAMES[proxy].capitalize()} against memorization: the examples with a memorization of at least 0.1, and a random "
+        "sample of the others.",
+        "A cloud of points: most lie at low memorization, and the score changes with it.",
+    )
