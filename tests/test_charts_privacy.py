@@ -39,9 +39,10 @@ def test_responses_stand_as_measured_on_the_curve_they_should_meet():
     epsilon = np.array([0.5, 2.0])
     bound = theory.memorization_bound(epsilon)
     table = pd.DataFrame({"epsilon": epsilon, "delta": 0.0, "mem": bound, "mem_se": 0.01, "bound": bound})
-    figure = privacy.response(table)
+    figure = privacy.response(table, 500)
     pd.testing.assert_frame_equal(figure.table, table)
-    assert drawn(figure) != drawn(privacy.response(table.assign(mem=bound / 2)))
+    assert "500 simulated runs" in figure.caption
+    assert drawn(figure) != drawn(privacy.response(table.assign(mem=bound / 2), 500))
 
 
 def test_trainings_are_ordered_from_ordinary_to_most_private_and_keep_their_numbers(training, worst):
@@ -64,6 +65,7 @@ def test_who_pays_holds_every_accuracy_of_every_training(training):
     table = figure.table.set_index(["data", "quantity", "condition"]).value
     assert len(table) == 2 * 4 * len(CONDITIONS)
     assert table["digits", "head, new examples", "ε = 8"] == pytest.approx(0.37)
+    assert "digits 30, long-tailed mixture 30" in figure.caption
     assert drawn(figure).startswith(b"\x89PNG")
 
 

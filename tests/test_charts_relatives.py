@@ -32,7 +32,7 @@ def test_agreement_stands_beside_that_of_shuffled_scores():
     found = {"spearman": {"value": 0.8, "std_error": 0.01}, "shuffled": {"value": 0.0, "std_error": 0.03}, "auroc": 0.9}
     figure = relatives.rank_agreement({"digits": {"speed": found, "density": found}})
     assert figure.table.groupby("scores").rho.mean().to_dict() == {"as they are": 0.8, "shuffled": 0.0}
-    assert set(figure.table.proxy) == {"learning speed", "density of pixels"}
+    assert set(figure.table.proxy) == {"learning speed", "density in pixels"}
     assert drawn(figure).startswith(b"\x89PNG")
 
 

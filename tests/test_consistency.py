@@ -1,6 +1,7 @@
 """What learners have in common, where it was planted: the same examples, some of them, none, and shared luck."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -123,7 +124,13 @@ def test_settings_of_two_seeds_share_no_subset():
     assert np.isnan(row(curves, "a", "b").jaccard_shared)
     assert row(curves, "a", "b").kind == "repeat"
     other = curves_of([planted(np.arange(9)), planted(np.arange(9), name="b", key="b")])
-    assert row(other, "a", "b").kind == "other" and row(other, "a", "b").jaccard_shared == 1
+    assert row(other, "a", "b").kind == "network" and row(other, "a", "b").jaccard_shared == 1
+
+
+def test_a_learner_that_is_no_network_is_counted_apart():
+    net, rule = planted(np.arange(9)), replace(planted(np.arange(9), name="b", key="b"), network=False)
+    assert [c.kind_of(net, net), c.kind_of(net, rule), c.kind_of(rule, rule)] == ["itself", "other", "itself"]
+    assert c.kind_of(net, planted(np.arange(9), name="d", key="d")) == "network"
 
 
 def test_shuffled_scores_stay_in_their_class_and_agree_by_chance_only():

@@ -72,7 +72,7 @@ def executed(monkeypatch) -> list:
 REFUSED = [
     (["stage", "trian", "toy"], "unknown stage 'trian'; valid: removal, train"),
     (["stage", "train", "digits"], "unknown setting 'digits'; valid settings: "),
-    (["stage", "train"], "digits-mlp, digits-nearest-neighbour"),
+    (["stage", "train"], "digits-nearest-neighbour"),
     (["stage", "removal", "toy"], "no parameter setting"),
     (["chapter", "motivations"], "unknown chapter 'motivations'; valid: motivation"),
     (["chapter", "motivation", "--set", "treshold=0.1"], "no parameter treshold; it has: threshold"),

@@ -181,7 +181,11 @@ def test_labels_of_another_length_are_refused():
 def hat():
     """r(x + 1) - 2 r(x) + r(x - 1), then r(h - 1/2): breakpoints at -1, 0, 1 and where h is 1/2."""
     return relu.Memorizer(
-        [(np.ones((3, 1)), np.array([1.0, 0, -1])), (np.array([[1.0, -2, 1]]), np.array([-0.5])), (np.ones((1, 1)), np.zeros(1))]
+        [
+            (np.ones((3, 1)), np.array([1.0, 0, -1])),
+            (np.array([[1.0, -2, 1]]), np.array([-0.5])),
+            (np.ones((1, 1)), np.zeros(1)),
+        ]
     )
 
 

@@ -40,6 +40,7 @@ TOY = {
         "board_points": 600,
         "widths": [1, 4],
         "tests": 400,
+        "repeats": 2,
     },
     "growth": {
         "pictures": "small",

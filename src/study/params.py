@@ -272,6 +272,7 @@ class Relatives(Closed):
 
     ratios: Annotated[tuple[Fraction, ...], Field(min_length=2)]
     trials: AtLeastTwo
+    shuffled_trials: AtLeastTwo
     lengths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
     networks: AtLeastTwo
     directions: PositiveInt
@@ -373,6 +374,7 @@ class Sweep(Closed):
     board_points: AtLeastTwo
     widths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
     tests: PositiveInt
+    repeats: AtLeastTwo
 
 
 class Growth(Closed):

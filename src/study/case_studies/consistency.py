@@ -34,7 +34,8 @@ from study.estimators import Estimates
 from study.params import Consistency, Estimate, Params, Setting
 
 MEASURES = ("memorization", "influence")
-KINDS = ("itself", "repeat", "other")
+KINDS = ("itself", "repeat", "network", "other")
+NO_NETWORK = ("nearest_neighbour", "frozen_features")  # learners that are not a network trained as a whole
 
 
 def run(study: Params) -> dict[str, pd.DataFrame | dict]:
@@ -66,7 +67,7 @@ class Learner:
     """One setting with the results of its first trials.
 
     ``trial (t,)`` holds the number of each row of ``estimates``: where a trial diverged, its number is missing. ``key`` is
-    equal for settings that differ in the seed alone.
+    equal for settings that differ in the seed alone; ``network`` tells a network trained as a whole from other learners.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Learner:
     trial: np.ndarray
     key: str
     seed: int
+    network: bool = True
 
     def rows(self, trials: np.ndarray) -> np.ndarray:
         """Rows of the trials with these numbers, as far as they are there."""
@@ -92,7 +94,7 @@ def _learner(name: str, setting: Setting, file, data: Data) -> Learner:
     results = (file[variable].values[good] for variable in ("train_correct", "test_correct"))
     estimates = estimators.estimate(members[good], *results, data.y_train, data.y_test)
     key = setting.model_dump_json(exclude={"seed", "trials"})
-    return Learner(name, estimates, file.trial.values[good], key, setting.seed)
+    return Learner(name, estimates, file.trial.values[good], key, setting.seed, setting.learner.name not in NO_NETWORK)
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,10 +251,12 @@ def _crossed(a: list, b: list, same: bool, rules: Consistency) -> np.ndarray:
 
 
 def kind_of(a: Learner, b: Learner) -> str:
-    """``itself``, ``repeat`` (the seed alone differs) or ``other``."""
+    """``itself``, ``repeat`` (the seed alone differs), ``network`` (both are networks) or ``other``."""
     if a is b:
         return "itself"
-    return "repeat" if a.key == b.key else "other"
+    if a.key == b.key:
+        return "repeat"
+    return "network" if a.network and b.network else "other"
 
 
 def _curves(a: Learner, b: Learner, values: np.ndarray, cells: dict, rules: Consistency) -> pd.DataFrame:
@@ -328,8 +332,8 @@ def _learner_row(learner: Learner, h: int, cells: list, selection: Estimate) -> 
 def summarise(tables: dict[str, pd.DataFrame], selection: Estimate) -> dict:
     """For each data set: trials of a half, and similarities at the study's thresholds, for chapters and claims.
 
-    ``other``, ``repeat`` and ``itself`` hold the mean over the comparisons of that kind, null where there is none, with an
-    error that takes the comparisons' errors as fully dependent (they share trials), so it is never too small.
+    Each of `KINDS` holds the mean over the comparisons of that kind, null where there is none, with an error that takes the
+    comparisons' errors as fully dependent (they share trials), so that sharing cannot make it too small.
     """
     found = {}
     for name, curves in tables["curves"].groupby("data", sort=False):

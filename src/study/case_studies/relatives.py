@@ -8,9 +8,11 @@
   schedule, so that even the shortest is a finished model.
 * *Input-loss curvature* (Garg et al. 2024): how fast the gradient of the loss at the example turns as the input moves,
   tr(H^2) of the Hessian H with respect to the input, over the same models.
-* *Density*: same-class less other-class neighbours in pixels, which needs no model at all.
+* *Density*: same-class less other-class neighbours, in pixels, which needs no model at all, and in the last hidden layer of
+  one network; without labels; and, as a control, in the hidden layer of an untrained network.
 
-None of the proxies sees a subset: their models are trained on all examples. Shuffled scores are the control.
+None of the proxies sees a subset: their models are trained on all examples. Controls: scores in random order, and the
+whole once more with shuffled labels.
 """
 
 import itertools
@@ -31,11 +33,13 @@ from study import subsets, tables, trials
 from study.data import Data, unit_floats
 from study.estimators import standard_error
 from study.learners import LargeMlp, Mlp
+from study.localization.last_layer import untrained
 from study.params import Estimate, Relatives, Setting
 from study.quantities import correlation, difference, mean
 from study.subsets import TrialSeed
 
-PROXIES = ("c_score", "speed", "curvature", "density")
+DENSITIES = ("density", "density_hidden", "density_untrained", "density_blind")
+PROXIES = ("c_score", "speed", "curvature", *DENSITIES)
 ROWS = 2000  # examples whose gradients or distances are computed at once
 
 
@@ -51,10 +55,12 @@ def run(name: str, section: Relatives, setting: Setting, rule: Estimate, client:
     table = memorization[["index", "label", "mem", "std_error", "in_accuracy", "out_accuracy"]].copy()
     table["c_score"] = found.c_scores()
     table["speed"], table["curvature"] = whole(section, setting, data)
-    table["density"] = density(data)
+    for column, values in zip(DENSITIES, densities(section, setting, data)):
+        table[column] = values
     summary = {"setting": name, "ratios": list(section.ratios), "trials": section.trials, "networks": section.networks}
     summary |= {"lengths": list(section.lengths), "identity": identity(section, setting, name, memorization, found)}
     summary |= {"profile": [mean(each) for each in found.by_trial], "agreement": agreement(section, table, rule)}
+    summary["labels_shuffled"] = shuffled(section, setting, data, client)
     tables.save(name, "relatives", table)
     tables.save(name, "consistency_profile", by_memorization(section, table, found.held_out))
     tables.save(name, "relatives_summary", summary)
@@ -88,6 +94,21 @@ def profile(section: Relatives, setting: Setting, data: Data, client: Client | N
     counts = out.sum(1).T
     with np.errstate(invalid="ignore"):
         return Profile((out & right).sum(1).T / counts, counts, (out & right).sum(2) / out.sum(2))
+
+
+def shuffled(section: Relatives, setting: Setting, data: Data, client: Client | None = None) -> dict:
+    """The control: profile, speed and density with all labels shuffled, where consistency must be that of a guess.
+
+    On average, that is: an example whose neighbours were dealt its own label is predicted by them, so that speed and density
+    may agree with the C-score even here.
+    """
+    rng = TrialSeed(section.seed, 2).generator("analysis")
+    chance = data.relabelled(rng.permutation(data.y_train), f"{data.name}, labels shuffled")
+    found = profile(section.model_copy(update={"trials": section.shuffled_trials}), setting, chance, client)
+    scores = {"speed": whole(section, setting, chance)[0], "density": next(densities(section, setting, chance))}
+    ranks = rankdata(found.c_scores())
+    agrees = {key: correlation(rankdata(score), ranks, section.bootstrap, rng) for key, score in scores.items()}
+    return {"profile": [mean(each) for each in found.by_trial], "with_c_score": agrees}
 
 
 def identity(section: Relatives, setting: Setting, name: str, memorization: pd.DataFrame, found: Profile) -> dict | None:
@@ -160,23 +181,30 @@ def _gradient(layers, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return torch.autograd.grad(cross_entropy(values, y, reduction="sum"), x)[0]
 
 
-def density(data: Data) -> np.ndarray:
-    """Label-signed kernel density (Jiang et al., section 5): same-class less other-class neighbours, float ``(n,)``.
+def densities(section: Relatives, setting: Setting, data: Data) -> Iterator[np.ndarray]:
+    """The `DENSITIES` in their order, float ``(n,)`` each."""
+    pixels, everyone = unit_floats(np.asarray(data.x_train)).reshape(data.n, -1), np.ones((1, data.n), dtype=bool)
+    yield density(pixels, data.y_train)
+    for learner in (setting.learner, untrained(setting.learner)):
+        with trials.one_thread():
+            network = learner.fit(data, everyone, [TrialSeed(section.seed, 0)])
+            yield density(network.features(learner.inputs(data)[0])[0].numpy(), data.y_train)
+    yield density(pixels, None)
 
-    The kernel is Gaussian; its width is the mean distance to the nearest neighbour.
+
+def density(x: np.ndarray, y: np.ndarray | None) -> np.ndarray:
+    """Kernel density of ``x (n, d)`` at its own rows, each without itself, float ``(n,)`` (Jiang et al., section 5).
+
+    With labels ``y (n,)`` neighbours of another class count negatively. The kernel is Gaussian; its width is the mean
+    distance to the nearest neighbour.
     """
-    x = unit_floats(np.asarray(data.x_train)).reshape(data.n, -1)
-    nearest = np.concatenate([_distances(x, rows).min(1) for rows in _blocks(data.n)])
-    width = nearest.mean()
-    parts = []
-    for rows in _blocks(data.n):
+    blocks = np.split(np.arange(len(x)), range(ROWS, len(x), ROWS))
+    width, parts = np.concatenate([_distances(x, rows).min(1) for rows in blocks]).mean(), []
+    for rows in blocks:
         weight = np.exp(-((_distances(x, rows) / width) ** 2) / 2)
-        parts.append((weight * np.where(data.y_train[rows, None] == data.y_train, 1, -1)).mean(1))
+        sign = 1 if y is None else np.where(y[rows, None] == y, 1, -1)
+        parts.append((weight * sign).mean(1))
     return np.concatenate(parts)
-
-
-def _blocks(n: int) -> list[np.ndarray]:
-    return np.split(np.arange(n), range(ROWS, n, ROWS))
 
 
 def _distances(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -187,17 +215,18 @@ def _distances(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def agreement(section: Relatives, table: pd.DataFrame, rule: Estimate) -> dict:
-    """For each proxy: rank correlation with memorization, the same with shuffled scores, and the area under the ROC curve
-    with which it finds the memorized examples. Signs are turned so that agreement is positive.
+    """For each proxy: rank correlation with memorization and with the C-score, the first also with shuffled scores, and the
+    area under the ROC curve with which it finds the memorized examples. Signs are turned: agreement is positive.
     """
     known = table.dropna(subset=["mem", *PROXIES])
     rng, memorized = TrialSeed(section.seed, 1).generator("analysis"), known.mem >= rule.mem_threshold
     found = {}
     for proxy in PROXIES:
         score = known[proxy] if proxy == "curvature" else -known[proxy]
-        ranks, of_mem = rankdata(score), rankdata(known.mem)
+        ranks, of_mem, consistency = rankdata(score), rankdata(known.mem), rankdata(-known.c_score)
         found[proxy] = {
             "spearman": correlation(ranks, of_mem, section.bootstrap, rng),
+            "with_c_score": correlation(ranks, consistency, section.bootstrap, rng),
             "shuffled": correlation(rng.permutation(ranks), of_mem, section.bootstrap, rng),
             "auroc": float(roc_auc_score(memorized, score)) if memorized.nunique() == 2 else None,
         }

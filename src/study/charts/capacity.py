@@ -66,7 +66,9 @@ def precision(table: pd.DataFrame) -> Figure:
     base = alt.Chart(table).encode(
         x=alt.X("bits:Q", title="significant bits of each weight", scale=alt.Scale(domain=[5, 56], nice=False)),
         y=alt.Y("share:Q", title="wrong labels", axis=SHARE),
-        color=alt.Color("N:O", title="points N", legend=alt.Legend(orient="top", columns=5), scale=_colours(table.N.nunique())),
+        color=alt.Color(
+            "N:O", title="points N", legend=alt.Legend(orient="top", columns=5), scale=_colours(table.N.nunique())
+        ),
         tooltip=["N:Q", "bits:Q", alt.Tooltip("share:Q", format=".2%")],
     )
     return Figure(
@@ -100,8 +102,8 @@ def controls(table: pd.DataFrame) -> Figure:
         "controls",
         chart,
         table.drop(columns=["row", "key"]),
-        f"The construction for {table.N.iloc[0]} points, and what is left of it without the alternation of the groups (s) or "
-        "of the units (v): largest difference between answer and label, one network each. Fitting the last layer anew by "
+        f"The construction for {table.N.iloc[0]} points, and what is left of it without the alternation of the groups (s) "
+        "or of the units (v): largest difference between answer and label, one network each. Fitting the last layer anew by "
         "least squares gives the mutilated networks every chance, and does not help.",
         "Dots far to the left, near rounding error, for the construction; far to the right, around one, for both variants.",
     )
@@ -123,7 +125,10 @@ def intervals(table: pd.DataFrame) -> Figure:
             x=_log("width", "width of both hidden layers", values=[4, 8, 16, 32]),
             y=_log("pieces", "pieces of a line", values=[10, 30, 100, 300, 1000]),
             color=alt.Color(
-                "network:N", sort=None, legend=TOP, scale=alt.Scale(range=[GREY, GREEN, BLUE, ORANGE], domain=list(names.values()))
+                "network:N",
+                sort=None,
+                legend=TOP,
+                scale=alt.Scale(range=[GREY, GREEN, BLUE, ORANGE], domain=list(names.values())),
             ),
             tooltip=["network:N", "width:Q", "pieces:Q"],
         )
@@ -132,8 +137,8 @@ def intervals(table: pd.DataFrame) -> Figure:
         "intervals",
         chart,
         long,
-        "Into how many pieces networks with two hidden layers of one width cut a line. The zigzag, one network a width, nearly "
-        "exhausts the bound; random networks, the best of several, stay far below.",
+        "Into how many pieces networks with two hidden layers of one width cut a line. The zigzag, one network a width, "
+        "nearly exhausts the bound; random networks, the best of several, stay far below.",
         "Four rising lines on logarithmic axes: the bound on top, the zigzag just below it, random networks at the bottom.",
     )
 
@@ -156,10 +161,10 @@ def training(table: pd.DataFrame, necessary: int, sufficient: int) -> Figure:
         "training",
         floor + bars + lines + marks,
         best.merge(must.assign(task="alternating line"), how="left", on=["task", "width"]),
-        f"Wrong signs among {n} points at the best moment of a training with Adam, at the better of its learning rates: mean of "
-        f"{repeats} repeats, each with data of its own, bars from the least to the most. Shaded: what no network of this width "
-        "can reach on alternating labels. Dashed: the width necessary for these, and the one at which weights can be written "
-        "down for any labels.",
+        f"Wrong signs among {n} points at the best moment of a training with Adam, at the better of its learning rates: mean "
+        f"of {repeats} repeats, each with data of its own, bars from the least to the most. Shaded: what no network of this "
+        "width can reach on alternating labels. Dashed: the width necessary for these, and the one at which weights can be "
+        "written down for any labels.",
         "Random points are fitted from a moderate width on, two halves of a line everywhere, alternating labels nowhere.",
     )
 
@@ -172,15 +177,16 @@ def descents(table: pd.DataFrame) -> Figure:
         color=alt.Color("quantity:N", sort=None, legend=TOP, scale=_colours(kept.quantity.nunique())),
     )
     lines = base.mark_line(point=True).encode(
-        y=_log("risk", "mean squared error", format="~e"), tooltip=["quantity:N", *_numbers("distance", "risk", "epochs_asked")]
+        y=_log("risk", "mean squared error", format="~e"),
+        tooltip=["quantity:N", *_numbers("distance", "risk", "epochs_asked")],
     )
     return Figure(
         "descents",
         base.mark_rule().encode(y="low:Q", y2="high:Q") + lines,
         kept,
-        "SGD from near memorizing minima: geometric mean over minima, bars of two standard errors. Lines with the same slope "
-        "as the start gain a constant factor; the steeper ones gain more the nearer they start.",
-        "Straight lines on logarithmic axes, some with the slope of the start, two steeper, two flat ones for permuted labels.",
+        "SGD from near memorizing minima: geometric mean over minima, bars of two standard errors. Lines with the same "
+        "slope as the start gain a constant factor; the steeper ones gain more the nearer they start.",
+        "Straight lines on logarithmic axes, some with the slope of the start, two steeper, flat ones for permuted labels.",
     )
 
 
@@ -190,15 +196,16 @@ def exponents(table: pd.DataFrame) -> Figure:
     y = alt.Y("quantity:N", title=None, sort=None, axis=alt.Axis(labelLimit=250))
     base = alt.Chart(table).encode(y=y)
     points = base.mark_point(size=60).encode(
-        x=alt.X("value:Q", title="exponent", axis=alt.Axis(tickMinStep=1)), tooltip=["quantity:N", *_numbers("value", "std_error")]
+        x=alt.X("value:Q", title="exponent", axis=alt.Axis(tickMinStep=1)),
+        tooltip=["quantity:N", *_numbers("value", "std_error")],
     )
     rules = alt.Chart(pd.DataFrame({"value": [0, 2, 4]})).mark_rule(strokeDash=[4, 4]).encode(x="value:Q")
     return Figure(
         "exponents",
         (rules + base.mark_rule(color=BLUE).encode(x="low:Q", x2="high:Q") + points).properties(width=WIDTH - 260),
         table.drop(columns=["low", "high"]),
-        "With what power of the distance the mean squared error falls: mean over minima, bars of two standard errors. Dashed: "
-        "0, 2 and 4.",
+        "With what power of the distance the mean squared error falls: mean over minima, bars of two standard errors. "
+        "Dashed: 0, 2 and 4.",
         "A dot with a bar in each row; those for fixed numbers of epochs at two, for the epochs asked for at four.",
     )
 

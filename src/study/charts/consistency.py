@@ -29,7 +29,7 @@ def curves(table: pd.DataFrame, data: str, statistic: str) -> Figure:
     rows = _of(table, data)
     reference = rows["first"].iloc[0]
     long = _lines(rows[rows["first"] == reference], statistic, data)
-    panels = [_panel(long, long[long.measure == measure], statistic) for measure in ("memorization", "influence")]
+    panels = [_panel(long, measure, statistic) for measure in ("memorization", "influence")]
     h = int(rows.h.iloc[0])
     return Figure(
         f"{statistic}_{data}",
@@ -70,8 +70,11 @@ def _lines(rows: pd.DataFrame, statistic: str, data: str) -> pd.DataFrame:
     return long.assign(low=(long.value - reach).clip(lower=0), high=(long.value + reach).clip(upper=1))
 
 
-def _panel(long: pd.DataFrame, rows: pd.DataFrame, statistic: str) -> alt.LayerChart:
-    measure = rows.measure.iloc[0] if len(rows) else "nothing selected"
+def _panel(long: pd.DataFrame, measure: str, statistic: str) -> alt.TopLevelMixin:
+    rows = long[long.measure == measure]
+    if rows.empty:
+        reason = alt.Chart(pd.DataFrame({"reason": [f"fewer than {FEWEST} selected"]}), title=measure)
+        return reason.mark_text(color=GREY).encode(text="reason:N").properties(width=SIDE, height=SIDE)
     base = alt.Chart(rows, title=measure).encode(
         x=alt.X("threshold:Q", title=f"threshold of {measure}", axis=alt.Axis(tickCount=6)), color=_colour(long)
     )
@@ -178,7 +181,7 @@ def accuracy_gap(table: pd.DataFrame, agreement: pd.DataFrame, mem_threshold: fl
     base = alt.Chart(ends).encode(x=x, color=alt.Color("data:N", title=None, legend=top))
     y = alt.Y("difference:Q", title="mean difference of memorization", scale=alt.Scale(domainMin=0))
     points = base.mark_point(size=55).encode(
-        y=y, shape=alt.Shape("kind:N", title=None, sort=["itself", "repeat", "other"], legend=top), tooltip=list(rows)
+        y=y, shape=alt.Shape("kind:N", title=None, sort=["itself", "repeat", "network", "other"], legend=top), tooltip=list(rows)
     )
     return Figure(
         "accuracy_gap",

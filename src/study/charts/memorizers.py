@@ -140,10 +140,10 @@ def bumps_by_size(growth: pd.DataFrame) -> Figure:
     sizes = sorted(int(n) for n in table.n.unique())
     base = alt.Chart(table).encode(
         x=alt.X("n:Q", title="training points n", scale=alt.Scale(type="log", nice=False), axis=alt.Axis(values=sizes)),
-        color=alt.Color("source:N", title=None, sort=None, legend=alt.Legend(orient="bottom", columns=2)),
+        color=alt.Color("source:N", title=None, sort=None, legend=alt.Legend(orient="bottom", columns=2, symbolOpacity=1)),
         detail="kind:N",
     )
-    y = alt.Y("mean:Q", title="bumps, and the least that any cover needs", scale=alt.Scale(type="log"))
+    y = alt.Y("mean:Q", title="bumps, and the least that any cover needs", scale=alt.Scale(type="log", nice=False))
     band = base.mark_area(opacity=0.18).encode(y=y, y2="packing:Q")
     dash = alt.StrokeDash("kind:N", title=None, scale=DASHES, legend=alt.Legend(orient="bottom", symbolStrokeColor=BLACK))
     about = ["source:N", "kind:N", "n:Q", *_numbers("mean", "packing", "test_accuracy")]

@@ -30,8 +30,8 @@ COPIES = {
 }
 
 
-def response(table: pd.DataFrame) -> Figure:
-    """Randomised response on the exact bound, for each delta, and the usual bound as far as it says anything."""
+def response(table: pd.DataFrame, runs: int) -> Figure:
+    """Randomised response, from ``runs`` runs a side, on the exact bound for each delta; the usual one as far as it goes."""
     curves = pd.concat([_curves(delta, table.epsilon.max()) for delta in table.delta.unique()])
     points = _with_bars(table.assign(delta_text=table.delta.map("δ = {:g}".format)), "mem")
     x = alt.X("epsilon:Q", title="privacy loss ε", axis=alt.Axis(tickCount=6))
@@ -51,9 +51,9 @@ def response(table: pd.DataFrame) -> Figure:
         "response",
         lines + bars + dots,
         table,
-        "The most that a private algorithm can memorize, and randomised response, simulated, which does memorize that"
-        " much, without and with a δ. The usual bound is met by nothing. Bars: two standard errors, mostly smaller "
-        "than the dots.",
+        "The most that a private algorithm can memorize, and randomised response, which does memorize that much, without "
+        f"and with a δ ({runs:,} simulated runs a side for each dot). The usual bound is met by nothing. Bars: two standard "
+        "errors, mostly smaller than the dots.",
         "Two pairs of curves that rise with epsilon. Dots lie on the lower, S-shaped pair; the other pair leaves the "
         "picture before epsilon is one.",
     )
@@ -83,7 +83,8 @@ def along_profile(profiles: pd.DataFrame) -> Figure:
         lines + dots,
         profiles,
         "One training has a whole curve of guarantees. Every point of it bounds memorization; the pair that is "
-        "usually quoted (dot) allows far more than the point at ε = 0, whose δ is the total variation distance.",
+        "usually quoted (dot) allows far more than the point at ε = 0, whose δ is the total variation distance. "
+        "Computed, not measured.",
         "Curves that rise from the left, each with a dot far up on it; the least value stands at epsilon zero.",
     )
 
@@ -133,12 +134,11 @@ def who_pays(training: pd.DataFrame) -> Figure:
         charts.append(_lines(table, rows.condition.tolist()).properties(title=NAMES[data], width=WIDTH, height=230))
         tables.append(table.assign(data=data))
     table = pd.concat(tables, ignore_index=True)[["data", "condition", "quantity", "value", "value_se"]]
-    models = ", ".join(f"{NAMES[name]} {int(rows['models'].iloc[0])}" for name, rows in training.groupby("data", sort=False))
     return Figure(
         "who_pays",
         alt.vconcat(*charts),
         table,
-        f"Accuracy by training (networks: {models}). The distance between the two lower tail curves is memorization. "
+        f"Accuracy by training ({_networks(training)}). The distance between the two lower tail curves is memorization. "
         "Bars: two standard errors over networks, mostly smaller than the dots.",
         "Two panels of four falling curves. The head stays high until epsilon is about four and falls then; of the "
         "tail, the examples trained on fall to the level of those left out.",
@@ -184,7 +184,8 @@ def every_example(examples: pd.DataFrame, training: pd.DataFrame, comparisons: i
         "every_example",
         bars + dots + lines,
         table[["data", "index", "mem", "std_error", "n_in", "n_out", "limit"]],
-        f"Every example of both tails at ε = {epsilon:g}. Dots: estimates. Bars reach down to limits that lie below "
+        f"Every example of both tails at ε = {epsilon:g} ({_networks(training)}). "
+        f"Dots: estimates. Bars reach down to limits that lie below "
         f"the true values of all {comparisons:,} comparisons at once, but for a chance of {doubt:.0%}. Estimates above"
         " what is allowed are luck; a limit above it would be a refutation.",
         "Two rising rows of dots around zero; some lie above the lower horizontal line, none of the lower ends of the"
@@ -233,6 +234,12 @@ def _of(training: pd.DataFrame, data: str) -> pd.DataFrame:
     if data not in set(training.data):
         raise ValueError(f"unknown data set {data!r}; valid: {', '.join(training.data.unique())}")
     return training[training.data == data]
+
+
+def _networks(training: pd.DataFrame) -> str:
+    """How many networks each training has, for a caption."""
+    counts = training.groupby("data", sort=False)["models"].first()
+    return "networks a training: " + ", ".join(f"{NAMES[name]} {int(count)}" for name, count in counts.items())
 
 
 def _ordered(rows: pd.DataFrame) -> pd.DataFrame:

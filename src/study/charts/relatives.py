@@ -13,7 +13,10 @@ NAMES = {
     "c_score": "C-score",
     "speed": "learning speed",
     "curvature": "input-loss curvature",
-    "density": "density of pixels",
+    "density": "density in pixels",
+    "density_hidden": "density in hidden layer",
+    "density_untrained": "density in untrained layer",
+    "density_blind": "density without labels",
 }
 SHOWN = 1500  # examples in a scatter plot, at most
 
@@ -86,7 +89,7 @@ def rank_agreement(agreement: dict[str, dict[str, dict]]) -> Figure:
         table.drop(columns=["low", "high"]),
         "Spearman's rank correlation of each score with memorization; signs are turned so that agreement is positive. "
         "Bars: two bootstrap standard errors over the examples. Grey: the same scores in random order.",
-        "Dots with error bars for four scores; those of shuffled scores lie at zero.",
+        "Dots with error bars for each score; those of shuffled scores lie at zero.",
     )
 
 

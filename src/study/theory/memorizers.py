@@ -429,7 +429,7 @@ def projections(kind: str, dimension: int, rng: np.random.Generator) -> np.ndarr
 def sweep(section: Memorizers) -> pd.DataFrame:
     """Bumps behind a first layer that reads ``width`` directions; one row a distribution, projection, width and repeat."""
     part, rows = section.sweep, []
-    for repeat in range(section.repeats):
+    for repeat in range(part.repeats):
         for dimension in part.dimensions:
             rng = generator(section.seed, f"clusters/{dimension}/{repeat}")
             samples = clusters(dimension, part.clusters, part.noise, (part.cluster_points, part.tests), rng)

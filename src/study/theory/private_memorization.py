@@ -10,6 +10,9 @@ of sub-populations that occur once. Standard errors of averages are over network
 
 CONTROLS: the same training without noise, and without noise and clipping; randomised response, which must meet the bound; an
 example built to be remembered, on which the learner itself must come close to what the accountant allows.
+
+About 55 seconds of one core for 1,220 networks on a busy machine; means over the tail have standard errors of 0.02 at most,
+single examples of 0.1 and more (November 2026).
 """
 
 from typing import NamedTuple

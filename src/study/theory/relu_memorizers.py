@@ -97,8 +97,8 @@ def arrange(x: np.ndarray, direction: np.ndarray, alternate: bool = True) -> Arr
     """Groups of the points ``x (n, d)`` along ``direction (d,)``, filled up with dummies behind the last point.
 
     Without ``alternate`` all units of the first layer rise, and the second layer takes every group in the same order: a
-    control. (To change the signs alone would change nothing, for the weights behind them would change theirs.) Raises ``ValueError`` that names two points with
-    the same projection, as equal points have.
+    control. (To change the signs alone would change nothing, for the weights behind them would change theirs.) Raises
+    ``ValueError`` that names two points with the same projection, as equal points have.
     """
     p, q = shape(len(x))
     line, owner = _sorted_line(x @ direction, p * q)
