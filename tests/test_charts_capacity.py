@@ -73,9 +73,9 @@ def test_intervals_leave_out_widths_without_a_construction():
     assert len(shown) == 7 and not shown.pieces.isna().any()
 
 
-def test_descents_keep_half_of_the_epochs_for_the_exponents(descents):
-    more = pd.concat([descents, descents.assign(quantity="half the epochs asked for")])
-    assert set(figures.descents(more).table.quantity) == {"at the start", "the epochs asked for"}
+def test_descents_hold_every_quantity_at_every_distance(descents):
+    table = figures.descents(descents).table
+    assert table.groupby("quantity").distance.apply(list).to_dict() == {name: [1e-3, 1e-2] for name in descents.quantity}
 
 
 def test_all_figures_can_be_drawn(fits, training, descents):

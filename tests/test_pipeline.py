@@ -31,6 +31,32 @@ TOY = {
     "fitting": {"corruption": [0.0, 1.0], "repeats": 2, "shorter": [2, 8]},
     "long_tail": {"n": 100, "n_large": 200, "draws": 40, "prior_draws": 40, "example_points": 1500, "example_draws": 5},
     "localization": {"networks": 3, "representations": 2, "heads": 20, "bootstrap": 20},
+    "frozen_layers.digits-mlp": {"representations": 1, "heads": 20},
+    "relatives.digits-mlp": {
+        "ratios": [0.3, 0.7],
+        "trials": 20,
+        "shuffled_trials": 10,
+        "lengths": [1, 4],
+        "networks": 2,
+        "directions": 1,
+        "bootstrap": 20,
+    },
+    "consistency": {"replicates": 3, "shuffles": 1},
+    "published": {"source": "made_up", "controls": 2, "groups": 10, "permutations": 3},
+    "memorizers": {"repeats": 2, "corner_dimensions": [3, 4, 5, 6]},
+    "memorizers.sweep": {"dimensions": [5, 10], "cluster_points": 60, "board_points": 200, "tests": 100, "repeats": 2},
+    "memorizers.growth": {"sizes": [16, 32, 64], "tests": 50, "repeats": 2},
+    "memorizers.cells": {"sizes": [16, 64], "tests": 100, "worlds": 3},
+    "memorizers.cells.network": {"epochs": 5},
+    "privacy": {
+        "models": {"digits": 8, "longtail": 8},
+        "epsilons": [8.0, 1.0],
+        "copies": [1, 4],
+        "copies_models": 8,
+        "response_runs": 200,
+        "worst_runs": 40,
+    },
+    "privacy.network": {"steps": 20},
     "scaling": {
         "timed": ["digits-mlp"],
         "timed_batch": 2,
@@ -79,6 +105,9 @@ def make_small(tree: dict) -> None:
         assert values.keys() <= section.keys(), f"params.yaml has no {values.keys() - section.keys()}"
         section |= values
     tree["fitting"]["network"]["epochs"] = 20
+    for pictures in tree["memorizers"]["pictures"].values():
+        pictures |= {"data": "digits", "per_class": 20, "test_per_class": 20}
+        pictures["network"]["epochs"] = 10
 
 
 def copy_of_repository(folder: Path) -> Path:
@@ -140,7 +169,7 @@ def test_one_changed_number_runs_what_depends_on_it_and_nothing_else(toy):
     change(toy, more_trials)
     ran = stages_run(run(toy, "dvc", "repro"))
     (toy / "params.yaml").write_text(yaml.safe_dump(before, sort_keys=False))
-    readers = {"chapter_estimators", "chapter_case_studies", "scaling", "chapter_scaling"}
+    readers = {"chapter_estimators", "chapter_case_studies", "consistency", "scaling", "chapter_scaling"}
     assert ran == {"train@digits-nearest-neighbour", "estimate@digits-nearest-neighbour", *readers, "site"}
 
 

@@ -12,7 +12,7 @@ import torch
 
 from study import claims, estimators, params, predictions, subsets
 from study.case_studies import published, released
-from study.image_folder import DataError
+from study.data import DataError
 
 ROOT = Path(__file__).parents[1]
 N, N_TEST = 400, 100

@@ -67,7 +67,7 @@ def test_with_shuffled_labels_held_out_examples_are_guessed(stage):
     """On average only: an example whose neighbours were dealt its own label is predicted by them all the same."""
     found = stage[0]["labels_shuffled"]
     assert [each["value"] for each in found["profile"]] == pytest.approx([0.1, 0.1], abs=0.01)
-    assert 0.1 < found["with_c_score"]["density"]["value"] < 0.7
+    assert 0.1 < found["with_c_score"]["speed"]["value"] < 0.7
 
 
 def test_consistency_rises_with_the_size_of_the_subset_and_falls_with_memorization(stage):

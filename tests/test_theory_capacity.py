@@ -166,46 +166,80 @@ def test_too_few_minima_are_refused_with_how_many_there_were():
         training.minima(2, 40, training.layer_sizes(3, (2, 2)), np.random.default_rng(0))
 
 
-def one_minimum():
+def some_minima():
     sizes = training.layer_sizes(8, (5, 5))
     found = training.minima(2, 6, sizes, np.random.default_rng(0))
     return sizes, found, training.step_sizes(found.theta, found.x, sizes)
 
 
+def away(found: training.Minima, distance: float) -> torch.Tensor:
+    return found.theta + distance * torch.from_numpy(np.random.default_rng(1).standard_normal(found.theta.shape))
+
+
 def test_jacobians_are_the_derivatives_of_the_answers():
-    sizes, found, _ = one_minimum()
-    direction = torch.from_numpy(np.random.default_rng(1).standard_normal(found.theta.shape))
-    ahead, behind = (training.outputs(found.theta + h * direction, found.x, sizes) for h in (1e-6, -1e-6))
-    product = (training.jacobians(found.theta, found.x, sizes) @ direction[..., None])[..., 0]
-    torch.testing.assert_close((ahead - behind) / 2e-6, product, atol=1e-6, rtol=1e-5)
+    sizes, found, _ = some_minima()
+    ahead, behind = (training.outputs(away(found, h), found.x, sizes) for h in (1e-6, -1e-6))
+    product = training.jacobians(found.theta, found.x, sizes) @ (away(found, 1.0) - found.theta)[..., None]
+    torch.testing.assert_close((ahead - behind) / 2e-6, product[..., 0], atol=1e-6, rtol=1e-5)
 
 
-def test_an_epoch_of_linear_sgd_shrinks_errors_in_the_end_by_the_contraction():
-    sizes, found, step = one_minimum()
-    start = found.theta + 1e-7 * torch.from_numpy(np.random.default_rng(1).standard_normal(found.theta.shape))
-    orders = np.tile(np.arange(6), (400, 1))
-    run = training.sgd(found.theta, start, found.x, found.y, sizes, step, orders)
-    late = [epoch for epoch in range(1, 401) if (run.risk[epoch] > 1e-26).all()][-1]
-    rate = (run.risk[late] / run.risk[late // 2]) ** (1 / (late - late // 2) / 2)
-    np.testing.assert_allclose(rate, training.contraction(found.theta, found.x, sizes, step), atol=0.02)
+def test_close_to_a_minimum_sgd_and_linear_sgd_are_the_same():
+    sizes, found, step = some_minima()
+    orders = np.stack([np.random.default_rng(seed).permutation(6) for seed in range(20)])
+    run = training.sgd(found, away(found, 1e-7), sizes, step, orders)
+    problem = training.linear(found, away(found, 1e-7), sizes, step)
+    for epoch, order in enumerate(orders, start=1):
+        problem = problem.after(order)
+        np.testing.assert_allclose(run.risk[epoch], problem.errors.square().mean(1), rtol=1e-3)
+    assert (run.remainder < 1e-9 * run.risk[0]).all()
+
+
+def test_epochs_in_one_order_shrink_errors_by_the_contraction_in_the_end():
+    sizes, found, step = some_minima()
+    problem = training.linear(found, away(found, 1e-3), sizes, step)
+    norms = []
+    for _ in range(400):
+        problem = problem.after(range(6))
+        norms.append(problem.errors.norm(dim=1).numpy())
+    rate = (norms[-1] / norms[199]) ** (1 / 200)
+    np.testing.assert_allclose(rate, training.contraction(found.theta, found.x, sizes, step), atol=5e-3)
+
+
+def test_the_time_to_shrink_is_when_the_errors_have_shrunk_that_much():
+    sizes, found, step = some_minima()
+    problem, orders = training.linear(found, away(found, 1e-3), sizes, step), np.tile(np.arange(6), (300, 1))
+    first = problem.errors.norm(dim=1)
+    times = training.times_to_shrink(problem, np.array([0.5, 0.1]), orders)
+    for epoch in range(int(np.floor(times.max())) + 2):
+        share = (problem.errors.norm(dim=1) / first).numpy()
+        assert ((share <= [0.5, 0.1]) == (epoch >= times)).all()
+        problem = problem.after(orders[0])
+
+
+def test_too_few_epochs_to_shrink_are_refused():
+    sizes, found, step = some_minima()
+    with pytest.raises(ValueError, match="after 2 epochs linear SGD has not shrunk errors by 1e-30"):
+        training.times_to_shrink(
+            training.linear(found, away(found, 1e-3), sizes, step), np.full(2, 1e-30), np.zeros((2, 1), int)
+        )
 
 
 def test_sgd_at_the_minimum_stays_there():
-    sizes, found, step = one_minimum()
-    run = training.sgd(found.theta, found.theta, found.x, found.y, sizes, step, np.arange(6)[None])
+    sizes, found, step = some_minima()
+    run = training.sgd(found, found.theta, sizes, step, np.arange(6)[None])
     assert run.risk.max() < 1e-24 and run.remainder.max() < 1e-24
 
 
-def test_the_remainder_falls_with_the_fourth_power_and_the_start_with_the_second():
-    found = capacity.descend(section(minima=3))
-    slopes = (
-        capacity.exponents(capacity.measured_risks(section(minima=3), found), TOY["distances"]).set_index("quantity").value
-    )
-    assert slopes["at the start"] == pytest.approx(2, abs=0.05)
-    assert slopes["remainder"] == pytest.approx(4, abs=0.3)
+def test_risk_falls_with_the_powers_that_theory_gives():
+    rules = section(minima=3)
+    risks = capacity.measured_risks(rules, capacity.descend(rules))
+    slopes = capacity.exponents(risks, rules.distances).set_index("quantity").value
+    assert slopes[capacity.START] == pytest.approx(2, abs=0.1)
     assert slopes["after 5 epochs"] == pytest.approx(2, abs=0.2)
-    assert slopes["labels permuted, after 5 epochs"] == pytest.approx(0, abs=0.05)
-    assert 3 < slopes["the epochs asked for"] < 5
+    assert slopes[capacity.HALF_WAY] == pytest.approx(3, abs=0.2)
+    assert slopes[capacity.ASKED] == pytest.approx(4, abs=0.3)
+    assert slopes[capacity.REMAINDER] == pytest.approx(4, abs=0.3)
+    assert slopes["permuted labels, after 5 epochs"] == pytest.approx(0, abs=0.05)
 
 
 def test_risks_between_epochs_lie_on_a_line_in_the_logarithm():

@@ -24,8 +24,8 @@ from study import data as datasets
 from study import estimation, estimators, quantities
 from study import pairs as pair_table
 from study.case_studies import released
+from study.data import DataError
 from study.estimators import Estimates
-from study.image_folder import DataError
 from study.params import Estimate, Params, Published
 
 SIZES = {"CIFAR-100": (50_000, 10_000), "ImageNet": (1_281_167, 50_000)}  # training and test examples

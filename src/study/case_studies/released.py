@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from study.image_folder import DataError
+from study.data import DataError
 
 PAGE = "https://pluskid.github.io/influence-memorization"
 KINDS = ("exact", "near", "very similar")  # of duplicates, in the order of the list's column Judgment

@@ -161,9 +161,9 @@ def training(table: pd.DataFrame, necessary: int, sufficient: int) -> Figure:
         "training",
         floor + bars + lines + marks,
         best.merge(must.assign(task="alternating line"), how="left", on=["task", "width"]),
-        f"Wrong signs among {n} points at the best moment of a training with Adam, at the better of its learning rates: mean "
-        f"of {repeats} repeats, each with data of its own, bars from the least to the most. Shaded: what no network of this "
-        "width can reach on alternating labels. Dashed: the width necessary for these, and the one at which weights can be "
+        f"Wrong signs among {n} points at the best moment of a training with Adam, at the better of its learning rates: "
+        f"mean of {repeats} repeats, each with data of its own, bars from the least to the most. Shaded: what no network of "
+        "this width can reach on alternating labels. Dashed: the width necessary for these, and the one at which weights can be "
         "written down for any labels.",
         "Random points are fitted from a moderate width on, two halves of a line everywhere, alternating labels nowhere.",
     )
@@ -171,10 +171,9 @@ def training(table: pd.DataFrame, necessary: int, sufficient: int) -> Figure:
 
 def descents(table: pd.DataFrame) -> Figure:
     """Risk against the distance of the start from the minimum, a line for each way of looking."""
-    kept = table[~table.quantity.isin(["half the epochs asked for"])]
-    base = alt.Chart(kept.assign(risk=10.0**kept.log10_risk, low=_end(kept, -2), high=_end(kept, 2))).encode(
-        x=_log("distance", "distance of the start from the minimum", format="~e", values=sorted(set(kept.distance))),
-        color=alt.Color("quantity:N", sort=None, legend=TOP, scale=_colours(kept.quantity.nunique())),
+    base = alt.Chart(table.assign(risk=10.0**table.log10_risk, low=_end(table, -2), high=_end(table, 2))).encode(
+        x=_log("distance", "distance of the start from the minimum", format="~e", values=sorted(set(table.distance))),
+        color=alt.Color("quantity:N", sort=None, legend=TOP, scale=_colours(table.quantity.nunique())),
     )
     lines = base.mark_line(point=True).encode(
         y=_log("risk", "mean squared error", format="~e"),
@@ -183,7 +182,7 @@ def descents(table: pd.DataFrame) -> Figure:
     return Figure(
         "descents",
         base.mark_rule().encode(y="low:Q", y2="high:Q") + lines,
-        kept,
+        table,
         "SGD from near memorizing minima: geometric mean over minima, bars of two standard errors. Lines with the same "
         "slope as the start gain a constant factor; the steeper ones gain more the nearer they start.",
         "Straight lines on logarithmic axes, some with the slope of the start, two steeper, flat ones for permuted labels.",

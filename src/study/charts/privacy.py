@@ -13,6 +13,7 @@ from study.theory import privacy
 from study.theory.private_memorization import lower_limit
 
 PERCENT = alt.Axis(format="%")
+SLANTED = alt.Axis(labelAngle=-40)  # on a phone level labels run into each other
 NAMES = {"digits": "digits", "longtail": "long-tailed mixture"}
 ALLOWED = {"bound": "bound at (ε, δ)", "total_variation": "total variation"}
 MEASURED = {"worst": "example built to be remembered", "mem": "tail, mean", "selected": "most memorized of the tail"}
@@ -103,7 +104,7 @@ def memorization(training: pd.DataFrame, worst: pd.DataFrame, data: str) -> Figu
     allowed["quantity"] = allowed.quantity.map(ALLOWED)
     scale = alt.Scale(domain=[*ALLOWED.values(), *MEASURED.values()], range=[BLUE, PURPLE, BLACK, VERMILION, ORANGE])
     colour = alt.Color("quantity:N", title=None, scale=scale, legend=_above())
-    x = alt.X("condition:N", title="training", sort=rows.condition.tolist(), axis=alt.Axis(labelAngle=0))
+    x = alt.X("condition:N", title="training", sort=rows.condition.tolist(), axis=SLANTED)
     y = alt.Y("value:Q", title="memorization", axis=PERCENT)
     lines = alt.Chart(allowed).mark_line(point=alt.OverlayMarkDef(shape="stroke", size=120)).encode(x=x, y=y, color=colour)
     shift = alt.XOffset("quantity:N", sort=list(MEASURED.values()), scale=alt.Scale(paddingInner=0.6, paddingOuter=0.6))
@@ -138,7 +139,7 @@ def who_pays(training: pd.DataFrame) -> Figure:
         "who_pays",
         alt.vconcat(*charts),
         table,
-        f"Accuracy by training ({_networks(training)}). The distance between the two lower tail curves is memorization. "
+        f"Accuracy by training ({_networks(training)}). Trained on less left out is memorization. "
         "Bars: two standard errors over networks, mostly smaller than the dots.",
         "Two panels of four falling curves. The head stays high until epsilon is about four and falls then; of the "
         "tail, the examples trained on fall to the level of those left out.",
@@ -148,7 +149,7 @@ def who_pays(training: pd.DataFrame) -> Figure:
 def _lines(table: pd.DataFrame, order: list[str]) -> alt.LayerChart:
     scale = alt.Scale(domain=list(ACCURACIES.values()), range=[BLUE, VERMILION, ORANGE, GREY])
     base = alt.Chart(table).encode(
-        x=alt.X("condition:N", title="training", sort=order, axis=alt.Axis(labelAngle=0)),
+        x=alt.X("condition:N", title="training", sort=order, axis=SLANTED),
         color=alt.Color("quantity:N", title=None, scale=scale, legend=_above()),
     )
     y = alt.Y("value:Q", title="accuracy", axis=PERCENT, scale=alt.Scale(domain=[0, 1]))

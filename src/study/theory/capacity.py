@@ -36,6 +36,7 @@ from study.theory.relu_memorizers import Memorizer
 
 LINES = ("alternating line", "scattered line")
 VARIANTS = {"as proved": {}, "groups all rise": {"alternate_groups": False}, "units all +": {"alternate_units": False}}
+START, HALF_WAY, ASKED, REMAINDER = "at the start", "half-way", "after the epochs asked for", "distance from linear SGD"
 TASKS = ("random points", "alternating line", "two halves of a line")
 
 
@@ -315,15 +316,16 @@ def _residual_row(section, name: str, x: np.ndarray, labels: np.ndarray) -> dict
 
 
 class Descents(NamedTuple):
-    """Risks ``(epochs + 1, minimum, distance)`` of SGD for both kinds of labels, remainders, and the budget of epochs.
+    """Risks ``(epochs + 1, minimum, distance)`` of SGD for both kinds of labels; all others ``(minimum, distance)``.
 
-    ``asked (minimum, distance)``: epochs after which linear theory, from the contraction at the minimum alone, expects
-    errors to have shrunk by a further factor of the distance. ``switched (minimum, distance)``: share of the ReLUs, over
-    all points, that are on at the minimum and off at the start, or the other way round.
+    ``remainder``: largest mean squared distance from linear SGD over all epochs. ``half_way`` and ``asked``: epochs after
+    which linear SGD, by itself, has shrunk its errors by the root of the distance and by the distance. ``switched``: share
+    of the ReLUs, over all points, that are on at the minimum and off at the start, or the other way round.
     """
 
     risk: dict[str, np.ndarray]
     remainder: np.ndarray
+    half_way: np.ndarray
     asked: np.ndarray
     switched: np.ndarray
 
@@ -332,28 +334,37 @@ def descend(section) -> Descents:
     """SGD from points at each of ``section.distances`` from each minimum, on its own labels and on permuted ones."""
     generator = generator_of(section, "descents")
     sizes = training.layer_sizes(section.near_dimension, (section.near_width, section.near_width))
-    found = training.minima(section.minima, section.near_points, sizes, generator)
+    single = training.minima(section.minima, section.near_points, sizes, generator)
+    repeats, grid = len(section.distances), (section.minima, len(section.distances))
+    found = training.Minima(*(part.repeat_interleave(repeats, 0) for part in single))
+    distances = np.tile(section.distances, section.minima)
+    start = found.theta + torch.from_numpy(_offsets(found.theta.shape, distances, generator))
     step = training.step_sizes(found.theta, found.x, sizes)
-    rate = -np.log(training.contraction(found.theta, found.x, sizes, step))
-    distances = np.array(section.distances)
-    asked = np.log(1 / distances) / rate[:, None]
-    epochs = int(np.ceil(asked.max()))
-    orders = np.stack([generator.permutation(section.near_points) for _ in range(epochs)])
-    many = [part.repeat_interleave(len(distances), 0) for part in (found.theta, found.x, found.y, step)]
-    theta, x, y, step = many
-    start = theta + torch.from_numpy(_offsets(theta.shape, distances, generator))
-    other = y[:, torch.from_numpy(generator.permutation(section.near_points))]
-    own, foreign = (training.sgd(theta, start, x, labels, sizes, step, orders) for labels in (y, other))
-    shape = (epochs + 1, section.minima, len(distances))
-    risk = {"own labels": own.risk.reshape(shape), "labels permuted": foreign.risk.reshape(shape)}
-    switched = (training.preactivations(start, x, sizes) > 0) != (training.preactivations(theta, x, sizes) > 0)
-    switched = switched.double().mean(dim=(1, 2)).numpy().reshape(shape[1:])
-    return Descents(risk, own.remainder.max(axis=0).reshape(shape[1:]), asked, switched)
+    orders = _orders(section, training.contraction(single.theta, single.x, sizes, step[::repeats]), generator)
+    problem = training.linear(found, start, sizes, step)
+    half, asked = (training.times_to_shrink(problem, factor, orders) for factor in (np.sqrt(distances), distances))
+    orders = orders[: int(np.ceil(asked.max()))]
+    permuted = found._replace(y=found.y[:, torch.from_numpy(generator.permutation(section.near_points))])
+    own, foreign = (training.sgd(each, start, sizes, step, orders) for each in (found, permuted))
+    on, switched = (training.preactivations(theta, found.x, sizes) > 0 for theta in (found.theta, start))
+    return Descents(
+        {"own": own.risk.reshape(-1, *grid), "permuted": foreign.risk.reshape(-1, *grid)},
+        own.remainder.max(axis=0).reshape(grid),
+        half.reshape(grid),
+        asked.reshape(grid),
+        (on != switched).double().mean(dim=(1, 2)).numpy().reshape(grid),
+    )
+
+
+def _orders(section, contraction: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Orders of examples for three times the epochs that the slowest contraction is expected to take."""
+    epochs = int(np.ceil(3 * np.log(min(section.distances)) / np.log(contraction.max()))) + max(section.epochs, default=0)
+    return np.stack([generator.permutation(section.near_points) for _ in range(epochs)])
 
 
 def _offsets(shape, distances: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     drawn = generator.standard_normal(shape)
-    return drawn / np.linalg.norm(drawn, axis=1, keepdims=True) * np.tile(distances, shape[0] // len(distances))[:, None]
+    return drawn / np.linalg.norm(drawn, axis=1, keepdims=True) * distances[:, None]
 
 
 def at_times(risk: np.ndarray, times: np.ndarray) -> np.ndarray:
@@ -365,14 +376,13 @@ def at_times(risk: np.ndarray, times: np.ndarray) -> np.ndarray:
 
 def measured_risks(section, descents: Descents) -> dict[str, np.ndarray]:
     """Risks ``(minimum, distance)`` by name: at the start, after fixed times, after growing times, and controls."""
-    own, foreign, asked = descents.risk["own labels"], descents.risk["labels permuted"], descents.asked
-    found = {"at the start": own[0]}
+    own, foreign = descents.risk["own"], descents.risk["permuted"]
+    found = {START: own[0]}
     found |= {f"after {epochs} epochs": own[epochs] for epochs in section.epochs if epochs < len(own)}
-    found |= {"half the epochs asked for": at_times(own, asked / 2), "the epochs asked for": at_times(own, asked)}
-    found |= {"remainder": descents.remainder}
+    found |= {HALF_WAY: at_times(own, descents.half_way), ASKED: at_times(own, descents.asked)}
     fixed = max(epochs for epochs in (0, *section.epochs) if epochs < len(own))
-    found |= {f"labels permuted, after {fixed} epochs": foreign[fixed]}
-    return found | {"labels permuted, the epochs asked for": at_times(foreign, asked)}
+    found |= {REMAINDER: descents.remainder, f"permuted labels, after {fixed} epochs": foreign[fixed]}
+    return found | {f"permuted labels, {ASKED}": at_times(foreign, descents.asked)}
 
 
 def exponents(risks: dict[str, np.ndarray], distances) -> pd.DataFrame:
@@ -420,8 +430,6 @@ def summary(tables: dict[str, pd.DataFrame], section) -> dict:
     square = exact[exact.network == "two hidden layers"]
     without = controls[(controls.variant != "as proved") & (controls.last_layer == "fitted anew")]
     accepted, line = residual[residual.why == ""], residual[residual.problem == "a line, alternating"].iloc[0]
-    exponent = tables["exponents"].set_index("quantity")[["value", "std_error"]].T.to_dict()
-    fixed = [name for name in exponent if name.startswith("after ") or name.startswith("labels permuted, after ")]
     return {
         "fits": {"networks": len(exact), "wrong": int(exact.wrong.sum()), "largest_error": exact.error.max()},
         "units_over_root": float((square.units / np.sqrt(square.N)).max()),
@@ -436,17 +444,17 @@ def summary(tables: dict[str, pd.DataFrame], section) -> dict:
             "line_points": int(line.N),
             "line_most": int(line.most),
         },
-        "sgd": {
-            "start": exponent["at the start"],
-            "fixed": exponent[fixed[-2]] if len(fixed) > 1 else exponent["at the start"],
-            "half": exponent["half the epochs asked for"],
-            "asked": exponent["the epochs asked for"],
-            "remainder": exponent["remainder"],
-            "permuted_fixed": exponent[fixed[-1]],
-            "permuted_asked": exponent["labels permuted, the epochs asked for"],
-        },
+        "sgd": _named_exponents(tables["exponents"]),
         "adam": adam_needs(tables["training"]),
     }
+
+
+def _named_exponents(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    found = table.set_index("quantity")[["value", "std_error"]].T.to_dict()
+    permuted = [name for name in found if name.startswith("permuted labels, ")]
+    names = {"start": START, "half_way": HALF_WAY, "asked": ASKED, "remainder": REMAINDER}
+    names |= {"fixed": permuted[0].removeprefix("permuted labels, "), "permuted_fixed": permuted[0]}
+    return {key: found.get(name, found[START]) for key, name in (names | {"permuted_asked": permuted[1]}).items()}
 
 
 def below_the_bound(training: pd.DataFrame, intervals: pd.DataFrame) -> dict[str, float]:

@@ -138,34 +138,69 @@ def minima(count: int, n: int, sizes: tuple[int, ...], generator: np.random.Gene
     return Minima(theta[fastest], x[fastest], y[fastest])
 
 
-class Descent(NamedTuple):
-    """Mean squared errors ``risk (epochs + 1, k)`` of SGD, and ``remainder``: those of its distance from linear SGD.
+class Linear(NamedTuple):
+    """SGD with the gradients at the minimum: ``errors (k, n)`` so far, ``kernel (k, n, n)`` times the step size."""
 
-    Linear SGD takes the same steps with the gradients at the minimum.
+    errors: torch.Tensor
+    kernel: torch.Tensor
+
+    def after(self, order) -> "Linear":
+        """After an epoch that takes the examples in this order."""
+        errors = self.errors
+        for i in order:
+            errors = errors - self.kernel[:, :, i] * errors[:, i : i + 1]
+        return self._replace(errors=errors)
+
+
+def linear(found: Minima, start: torch.Tensor, sizes, step: torch.Tensor) -> Linear:
+    """The linear problem at each minimum, for a ``start (k, P)`` and step sizes ``step (k,)``."""
+    jacobian = jacobians(found.theta, found.x, sizes)
+    offset = outputs(found.theta, found.x, sizes) - found.y
+    errors = (jacobian @ (start - found.theta)[..., None])[..., 0] + offset
+    return Linear(errors, jacobian @ jacobian.mT * step[:, None, None])
+
+
+def times_to_shrink(problem: Linear, factors: np.ndarray, orders: np.ndarray) -> np.ndarray:
+    """Epochs until linear SGD has shrunk its root mean square error by ``factors (k,)``, log-linear between epochs.
+
+    Raises ``ValueError`` if ``orders (epochs, n)`` end before that.
     """
+    norms = [problem.errors.norm(dim=1)]
+    for order in orders:
+        problem = problem.after(order)
+        norms.append(problem.errors.norm(dim=1))
+    logs = torch.stack(norms).log().numpy()
+    below = logs <= logs[0] + np.log(factors)
+    if not below[-1].all():
+        raise ValueError(f"after {len(orders)} epochs linear SGD has not shrunk errors by {factors[~below[-1]].min():g}")
+    last, k = below.argmax(axis=0), np.arange(len(factors))
+    before = np.maximum(last - 1, 0)
+    fall = np.minimum(logs[last, k] - logs[before, k], -1e-300)
+    return before + (logs[0] + np.log(factors) - logs[before, k]) / fall
+
+
+class Descent(NamedTuple):
+    """Mean squared errors ``risk (epochs + 1, k)`` of SGD, and ``remainder``: those of its distance from linear SGD."""
 
     risk: np.ndarray
     remainder: np.ndarray
 
 
-def sgd(theta, start, x, y, sizes, step: torch.Tensor, orders: np.ndarray) -> Descent:
-    """SGD on squared error, an example a step without replacement, from ``start (k, P)`` close to the minimum ``theta``.
+def sgd(found: Minima, start: torch.Tensor, sizes, step: torch.Tensor, orders: np.ndarray) -> Descent:
+    """SGD on squared error, an example a step without replacement, from ``start (k, P)`` close to the minima ``found``.
 
     ``step (k,)`` is the constant step size of each network; ``orders (epochs, n)`` the order of examples in each epoch.
+    With labels in ``found`` that the minimum does not fit, only ``risk`` means anything.
     """
-    jacobian = jacobians(theta, x, sizes)
-    kernel = jacobian @ jacobian.mT * step[:, None, None]
-    linear = (jacobian @ (start - theta)[..., None])[..., 0] + outputs(theta, x, sizes) - y
-    now, rows = start.clone(), []
-    for order in [None, *orders]:
-        for i in [] if order is None else order:
-            now = _one_step(now, x[:, i : i + 1], y[:, i : i + 1], sizes, step)
-            linear = linear - kernel[:, :, i] * linear[:, i : i + 1]
+    problem, now, rows = linear(found, start, sizes, step), start.clone(), []
+    for order in [[], *orders]:
+        problem = problem.after(order)
+        for i in order:
+            now = _one_step(now, found.x[:, i : i + 1], found.y[:, i : i + 1], sizes, step)
         with torch.no_grad():
-            residual = outputs(now, x, sizes) - y
-        rows.append((residual.square().mean(1), (residual - linear).square().mean(1)))
-    risk, remainder = (torch.stack(column).numpy() for column in zip(*rows))
-    return Descent(risk, remainder)
+            residual = outputs(now, found.x, sizes) - found.y
+        rows.append((residual.square().mean(1), (residual - problem.errors).square().mean(1)))
+    return Descent(*(torch.stack(column).numpy() for column in zip(*rows)))
 
 
 def _one_step(theta, x, y, sizes, step):
