@@ -18,7 +18,7 @@ from study.params import Setting
 from study.workers import TrainingError
 
 T = 20
-MANY = 200  # blocks, so that there are some left when the first is seen
+MANY = 60  # blocks, so that there are some left when the first is seen
 
 
 def setting(learner: NearestNeighbour) -> Setting:
@@ -141,26 +141,26 @@ def test_nothing_is_lost_or_done_twice_when_workers_come_and_go_and_the_schedule
     cast.dismiss(alone)
 
 
-def command(folder: Path, address: str) -> subprocess.Popen:
+def command(cast: Machines, folder: Path, address: str) -> subprocess.Popen:
     """`python -m study train`, in a process of its own, of a setting `toy` with a model in each block."""
     tree = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
     tree["settings"]["toy"] = setting(NearestNeighbour(models_at_once=1)).model_dump(mode="json")
     (folder / "params.yaml").write_text(yaml.safe_dump(tree))
     verb = [sys.executable, "-m", "study", "train", "toy", "--trials", f"0:{MANY}", "--out", "part.zarr.zip"]
-    return subprocess.Popen(
-        verb, cwd=folder, env=os.environ | {"STUDY_SCHEDULER": address}, stderr=subprocess.PIPE, text=True
-    )
+    environment = os.environ | {"STUDY_SCHEDULER": address}
+    cast.processes.append(subprocess.Popen(verb, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True))
+    return cast.processes[-1]
 
 
 def test_a_command_that_was_killed_goes_on_where_it_was_and_is_merged(cast, address, folder):
     """Of all parts only the one that writes files dies; scheduler and worker live on, with its work in hand."""
-    worker, killed = cast.worker(address), command(folder, address)
+    worker, killed = cast.worker(address), command(cast, folder, address)
     wait_until(lambda: killed.poll() is not None or len(kept(folder)) > 1)
     killed.kill()
     killed.communicate()
     before = kept(folder)
     assert killed.returncode == -signal.SIGKILL and 1 < len(before) < MANY and not Path("part.zarr.zip").exists()
-    again = command(folder, address)
+    again = command(cast, folder, address)
     _, told = again.communicate(timeout=SECONDS)
     missing = MANY - len(before)
     assert again.returncode == 0 and f"train toy: {missing} of {missing} models" in told, "only what was missing is trained"

@@ -1,5 +1,6 @@
 """The stage on small numbers: what it reports is what the networks do, and every control fails where it must."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -198,11 +199,11 @@ def test_epochs_in_one_order_shrink_errors_by_the_contraction_in_the_end():
     sizes, found, step = some_minima()
     problem = training.linear(found, away(found, 1e-3), sizes, step)
     norms = []
-    for _ in range(400):
+    for _ in range(1500):  # long, for errors that turn in a plane shrink by fits and starts
         problem = problem.after(range(6))
         norms.append(problem.errors.norm(dim=1).numpy())
-    rate = (norms[-1] / norms[199]) ** (1 / 200)
-    np.testing.assert_allclose(rate, training.contraction(found.theta, found.x, sizes, step), atol=5e-3)
+    rate = (norms[-1] / norms[499]) ** (1 / 1000)
+    np.testing.assert_allclose(rate, training.contraction(found.theta, found.x, sizes, step), atol=2e-3)
 
 
 def test_the_time_to_shrink_is_when_the_errors_have_shrunk_that_much():
@@ -234,11 +235,11 @@ def test_risk_falls_with_the_powers_that_theory_gives():
     rules = section(minima=3)
     risks = capacity.measured_risks(rules, capacity.descend(rules))
     slopes = capacity.exponents(risks, rules.distances).set_index("quantity").value
-    assert slopes[capacity.START] == pytest.approx(2, abs=0.1)
+    assert slopes[capacity.START] == pytest.approx(2, abs=0.01)
     assert slopes["after 5 epochs"] == pytest.approx(2, abs=0.2)
     assert slopes[capacity.HALF_WAY] == pytest.approx(3, abs=0.2)
-    assert slopes[capacity.ASKED] == pytest.approx(4, abs=0.3)
-    assert slopes[capacity.REMAINDER] == pytest.approx(4, abs=0.3)
+    assert slopes[capacity.ASKED] == pytest.approx(4, abs=0.1)
+    assert slopes[capacity.REMAINDER] == pytest.approx(4, abs=0.1)
     assert slopes["permuted labels, after 5 epochs"] == pytest.approx(0, abs=0.05)
 
 
@@ -311,11 +312,15 @@ def test_the_same_seed_gives_the_same_tables(stage):
         pd.testing.assert_frame_equal(stage[name], again[name], check_exact=True)
 
 
+@functools.cache
+def slopes(rules: params.Capacity) -> pd.DataFrame:
+    return capacity.exponents(capacity.measured_risks(rules, capacity.descend(rules)), rules.distances)
+
+
 def part(name: str, rules: params.Capacity) -> pd.DataFrame:
     """The table that a parameter must show in; one table is quicker to make than all of them."""
     if name.startswith("near_") or name in ("minima", "distances", "epochs"):
-        found = capacity.descend(rules)
-        return capacity.exponents(capacity.measured_risks(rules, found), rules.distances)
+        return slopes(rules)
     if name in ("widths", "drawn", "seed"):
         return capacity.intervals(rules)
     if name in ("trained_points", "rates", "steps", "repeats"):
@@ -329,8 +334,7 @@ def part(name: str, rules: params.Capacity) -> pd.DataFrame:
 @pytest.mark.parametrize("name", TOY)
 def test_every_parameter_changes_something(name):
     assert set(params.Capacity.model_fields) == set(TOY) == set(CHANGED)
-    before, after = (part(name, section(**changes)) for changes in ({}, {name: CHANGED[name]}))
-    assert not before.equals(after)
+    assert not part(name, section()).equals(part(name, section(**{name: CHANGED[name]})))
 
 
 def test_the_stage_of_the_study_keeps_within_what_is_proved():

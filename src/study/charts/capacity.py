@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from study.charts import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, WIDTH, Figure
-from study.theory.relu_memorizers import Memorizer
+from study.theory.relu_memorizers import Memorizer, breakpoints
 
 TOP = alt.Legend(orient="top", columns=2, title=None)
 SHARE = alt.Axis(format="%")
@@ -20,7 +20,9 @@ def demonstration(network: Memorizer, x: np.ndarray, y: np.ndarray) -> Figure:
     row = network.affine[0][0][0]
     unit = row / np.linalg.norm(row)
     at = x @ unit
-    line = np.linspace(at.min() - 0.1 * np.ptp(at), at.max() + 0.1 * np.ptp(at), 2000)
+    corners, reach = breakpoints(network, np.zeros(len(unit)), unit), 0.1 * np.ptp(at)
+    ends = at.min() - reach, at.max() + reach
+    line = np.unique(np.concatenate([ends, at, corners[(ends[0] < corners) & (corners < ends[1])]]))
     with torch.no_grad():
         values = network(torch.from_numpy(line[:, None] * unit))[:, 0].numpy()
     curve = pd.DataFrame({"kind": "network", "place": line, "value": values})
@@ -46,7 +48,7 @@ def weights(fits: pd.DataFrame) -> Figure:
     made_up = table.problem.duplicated(keep=False)
     base = alt.Chart(table).encode(
         x=_log("N", "points N", values=[100, 1000, 10000]),
-        y=_log("largest_weight", "largest weight", format="~e"),
+        y=_log("largest_weight", "largest weight", format="~e", values=[10.0**power for power in range(2, 14, 2)]),
         color=alt.Color("problem:N", sort=None, legend=TOP),
         tooltip=["problem:N", "N:Q", "d1:Q", "d2:Q", *_numbers("largest_weight", "error")],
     )
@@ -163,8 +165,8 @@ def training(table: pd.DataFrame, necessary: int, sufficient: int) -> Figure:
         best.merge(must.assign(task="alternating line"), how="left", on=["task", "width"]),
         f"Wrong signs among {n} points at the best moment of a training with Adam, at the better of its learning rates: "
         f"mean of {repeats} repeats, each with data of its own, bars from the least to the most. Shaded: what no network of "
-        "this width can reach on alternating labels. Dashed: the width necessary for these, and the one at which weights can be "
-        "written down for any labels.",
+        "this width can reach on alternating labels. Dashed: the width necessary for these, and the width at which weights "
+        "can be written down for any labels.",
         "Random points are fitted from a moderate width on, two halves of a line everywhere, alternating labels nowhere.",
     )
 

@@ -181,7 +181,9 @@ def accuracy_gap(table: pd.DataFrame, agreement: pd.DataFrame, mem_threshold: fl
     base = alt.Chart(ends).encode(x=x, color=alt.Color("data:N", title=None, legend=top))
     y = alt.Y("difference:Q", title="mean difference of memorization", scale=alt.Scale(domainMin=0))
     points = base.mark_point(size=55).encode(
-        y=y, shape=alt.Shape("kind:N", title=None, sort=["itself", "repeat", "network", "other"], legend=top), tooltip=list(rows)
+        y=y,
+        shape=alt.Shape("kind:N", title=None, sort=["itself", "repeat", "network", "other"], legend=top),
+        tooltip=list(rows),
     )
     return Figure(
         "accuracy_gap",

@@ -81,22 +81,11 @@ def duplicates(table: pd.DataFrame) -> Figure:
     rows = table[table.pairs > 0].assign(band=_bands(table) + table.pairs.map(" ({:,})".format)).reset_index(drop=True)
     long = rows.melt(["band", "pairs"], list(KINDS), "kind", "count")
     long = long.assign(share=long["count"] / long.pairs, kind=long.kind.map({key: name for key, (name, _) in KINDS.items()}))
-    names, colours = zip(*KINDS.values())
     x = alt.X(
         "band:N", sort=None, title="published influence (number of pairs)", axis=alt.Axis(labelAngle=0, labelFontSize=11)
     )
     y = alt.Y("share:Q", title="share listed as duplicates", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1]))
-    stacks = (
-        alt.Chart(long)
-        .mark_bar()
-        .encode(
-            x=x,
-            y=y,
-            color=alt.Color("kind:N", title=None, scale=alt.Scale(domain=names, range=colours), legend=_top()),
-            order=alt.Order("kind:N"),
-            tooltip=["band:N", "kind:N", "count:Q", alt.Tooltip("share:Q", format=".1%")],
-        )
-    )
+    stacks = _stacks(long, x, y)
     intervals = alt.Chart(rows).mark_rule(color=BLACK).encode(x=x, y="share_low:Q", y2="share_high:Q")
     null = alt.Chart(rows).mark_tick(color=VERMILION, thickness=3, width=60).encode(x=x, y="null:Q")
     return Figure(
@@ -107,6 +96,21 @@ def duplicates(table: pd.DataFrame) -> Figure:
         "of the whole bar (Wilson). Orange ticks, at the bottom: the most to expect if each influencer were a random "
         "example of its class.",
         "Bars that rise with influence from a few per cent to about two thirds; the ticks of the null lie at zero.",
+    )
+
+
+def _stacks(long: pd.DataFrame, x: alt.X, y: alt.Y) -> alt.Chart:
+    names, colours = zip(*KINDS.values())
+    return (
+        alt.Chart(long)
+        .mark_bar()
+        .encode(
+            x=x,
+            y=y,
+            color=alt.Color("kind:N", title=None, scale=alt.Scale(domain=names, range=colours), legend=_top()),
+            order=alt.Order("kind:N"),
+            tooltip=["band:N", "kind:N", "count:Q", alt.Tooltip("share:Q", format=".1%")],
+        )
     )
 
 

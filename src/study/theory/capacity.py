@@ -338,7 +338,7 @@ def descend(section) -> Descents:
     repeats, grid = len(section.distances), (section.minima, len(section.distances))
     found = training.Minima(*(part.repeat_interleave(repeats, 0) for part in single))
     distances = np.tile(section.distances, section.minima)
-    start = found.theta + torch.from_numpy(_offsets(found.theta.shape, distances, generator))
+    start = found.theta + torch.from_numpy(_offsets(found.theta.shape, section.distances, generator))
     step = training.step_sizes(found.theta, found.x, sizes)
     orders = _orders(section, training.contraction(single.theta, single.x, sizes, step[::repeats]), generator)
     problem = training.linear(found, start, sizes, step)
@@ -362,9 +362,11 @@ def _orders(section, contraction: np.ndarray, generator: np.random.Generator) ->
     return np.stack([generator.permutation(section.near_points) for _ in range(epochs)])
 
 
-def _offsets(shape, distances: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    drawn = generator.standard_normal(shape)
-    return drawn / np.linalg.norm(drawn, axis=1, keepdims=True) * distances[:, None]
+def _offsets(shape, distances, generator: np.random.Generator) -> np.ndarray:
+    """For each minimum one direction, and on it all distances: ``(minima * distances, P)``."""
+    drawn = generator.standard_normal((shape[0] // len(distances), 1, shape[1]))
+    drawn /= np.linalg.norm(drawn, axis=2, keepdims=True)
+    return (drawn * np.reshape(distances, (1, -1, 1))).reshape(shape)
 
 
 def at_times(risk: np.ndarray, times: np.ndarray) -> np.ndarray:

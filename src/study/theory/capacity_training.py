@@ -120,7 +120,7 @@ def minima(count: int, n: int, sizes: tuple[int, ...], generator: np.random.Gene
     starts = CANDIDATES * count
     x = torch.from_numpy(generator.standard_normal((starts, n, sizes[0])))
     y = torch.from_numpy(generator.uniform(-1, 1, (starts, n)))
-    theta = adam(initial(sizes, starts, generator)[None], x[None], y[None], sizes, [0.01], 1500).theta
+    theta = adam(initial(sizes, starts, generator)[None], x[None], y[None], sizes, [0.01], 1000).theta
     for _ in range(40):
         residual = outputs(theta, x, sizes) - y
         damping = torch.where(residual.square().mean(1) < 1e-4, 1.0, 0.3)[:, None]
