@@ -187,7 +187,7 @@ def descents(table: pd.DataFrame) -> Figure:
         table,
         "SGD from near memorizing minima: geometric mean over minima, bars of two standard errors. Lines with the same "
         "slope as the start gain a constant factor; the steeper ones gain more the nearer they start.",
-        "Straight lines on logarithmic axes, some with the slope of the start, two steeper, flat ones for permuted labels.",
+        "Straight lines on logarithmic axes, some with the slope of the start, two steeper, one flat for permuted labels.",
     )
 
 
