@@ -227,8 +227,8 @@ def still_memorized_above(moves: dict[str, pd.DataFrame]) -> Figure:
         "still_memorized_above",
         alt.hconcat(*row),
         table,
-        "Of the examples that are memorized with nothing frozen: the share that still is when the first layers are frozen and "
-        "the others trained on subsets. One dot a representation, lines through their means. Dashed: the share that an "
+        "Of the examples that are memorized with nothing frozen: the share that still is when the first layers are frozen "
+        "and the others trained on subsets. One dot a representation, lines through their means. Dashed: the share that an "
         "independent repetition with nothing frozen finds again, which is what chance leaves.",
         "Lines over the number of frozen layers. The one for layers trained on all examples falls; the one for untrained "
         "layers stays higher.",
