@@ -44,7 +44,7 @@ def consistency_profile(profile: pd.DataFrame) -> Figure:
         table.drop(columns=["low", "high"]),
         "Accuracy on examples that were held out, against the share of the data that models were trained on, for groups of "
         "examples by their memorization. Bands: two standard errors over the examples of a group.",
-        "Lines that rise with the share of the data; the more memorized a group is, the lower its line.",
+        "A line for each group; the more memorized a group is, the lower its line.",
     )
 
 
@@ -76,11 +76,12 @@ def rank_agreement(agreement: dict[str, dict[str, dict]]) -> Figure:
         color=alt.Color(
             "scores:N", title="scores", scale=alt.Scale(domain=["as they are", "shuffled"], range=[VERMILION, GREY])
         ),
-        shape=alt.Shape("data:N", title="data"),
     )
     title = "rank correlation with memorization"
     points = base.mark_point(size=60).encode(
-        x=alt.X("rho:Q", title=title), tooltip=["data:N", "proxy:N", "scores:N", "rho:Q"]
+        x=alt.X("rho:Q", title=title),
+        shape=alt.Shape("data:N", title="data"),
+        tooltip=["data:N", "proxy:N", "scores:N", "rho:Q"],
     )
     bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=title), x2="high:Q")
     return Figure(
@@ -89,7 +90,7 @@ def rank_agreement(agreement: dict[str, dict[str, dict]]) -> Figure:
         table.drop(columns=["low", "high"]),
         "Spearman's rank correlation of each score with memorization; signs are turned so that agreement is positive. "
         "Bars: two bootstrap standard errors over the examples. Grey: the same scores in random order.",
-        "Dots with error bars for each score; those of shuffled scores lie at zero.",
+        "Dots with error bars, two for each score: one far from zero and one of the shuffled scores near it.",
     )
 
 
