@@ -4,6 +4,8 @@ Every function takes a table of the stage `published` and returns a `Figure`. Wh
 so in place of the picture.
 """
 
+import textwrap
+
 import altair as alt
 import pandas as pd
 
@@ -176,7 +178,8 @@ def _transfer_panel(long: pd.DataFrame, title: str) -> alt.LayerChart:
 
 def _not_run(name: str, reason: str) -> Figure:
     table = pd.DataFrame({"reason": [reason]})
-    chart = alt.Chart(table).mark_text(color=GREY, fontSize=13, limit=WIDTH).encode(text="reason:N")
+    lines = alt.Chart(table.assign(lines=textwrap.fill(reason, 36)))  # short enough for a phone
+    chart = lines.mark_text(color=GREY, fontSize=13, lineBreak="\n", baseline="top").encode(text="lines:N", y=alt.value(10))
     return Figure(
-        name, chart.properties(width=WIDTH, height=60), table, f"This figure was {reason}.", f"No picture: {reason}."
+        name, chart.properties(width=WIDTH, height=80), table, f"This figure was {reason}.", f"No picture: {reason}."
     )
