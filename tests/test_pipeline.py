@@ -252,13 +252,14 @@ def imports(text: str) -> set[Path]:
     return set(filter(None, map(source_of, wanted)))
 
 
-def needed(text: str) -> set[Path]:
-    """All files that a piece of Python imports, directly or through others."""
+def needed(text: str, charts: bool) -> set[Path]:
+    """All files that a piece of Python imports, directly or through others; without ``charts`` not through figures."""
     found, waiting = set(), imports(text)
     while waiting:
         file = waiting.pop()
-        found.add(file)
-        waiting |= imports(file.read_text()) - found
+        if charts or "charts" not in file.parts:
+            found.add(file)
+            waiting |= imports(file.read_text()) - found
     return found
 
 
@@ -270,8 +271,7 @@ def test_a_stage_depends_on_every_module_that_its_notebook_uses(notebook):
     name = notebook.stem if notebook.parent.name == "stages" else "chapter_" + re.sub(r"^\d+_", "", notebook.stem)
     stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][name]
     cells = [cell.source for cell in jupytext.read(notebook).cells if cell.cell_type == "code"]
-    modules = {str(file.relative_to(ROOT)) for file in needed("\n".join(cells))}
-    if notebook.parent.name == "stages":  # a figure in a run's record is for the eye: restyling it trains nothing again
-        modules = {file for file in modules if not file.startswith("src/study/charts/")}
+    # A figure in the record of a stage is for the eye: restyling it trains nothing again.
+    modules = {str(file.relative_to(ROOT)) for file in needed("\n".join(cells), charts=notebook.parent.name == "chapters")}
     missing = {file for file in modules if not any(file == dep or file.startswith(f"{dep}/") for dep in stage["deps"])}
     assert missing == set(), f"dvc.yaml: stage {name} lacks dependencies"

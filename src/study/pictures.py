@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from study import data as datasets
-from study.image_folder import DataError
+from study.data import DataError
 
 
 @dataclass(frozen=True)
