@@ -241,6 +241,7 @@ def test_a_diverged_model_is_an_error_where_no_row_could_mark_it(small, digits):
 
 def victim(folder: Path, setting, workers: int, blocks: int) -> None:
     """Trains until so many blocks are saved, and then stands still, with others in flight."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so would this one
     os.chdir(folder)
     keep = rows.keep
 
