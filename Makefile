@@ -5,7 +5,7 @@ VENV := .venv
 READY := $(VENV)/ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help book test readme lint lock clean
+.PHONY: help book test release readme lint lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/'
@@ -17,6 +17,9 @@ book: $(READY) ## environment, published results, pipeline, site in book/_build/
 
 test: $(READY) ## unit tests, planted truths, a toy run of the whole pipeline, the site in a browser
 	pytest --numprocesses auto --dist loadfile
+
+release: $(READY) ## site, data, PDF, citation, manifest and checksums of this version in release/<version>
+	python -m study release
 
 readme: book ## renew the scorecard's head and the figure in README.md from the latest run
 	python -m study claims --readme

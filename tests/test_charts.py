@@ -1,6 +1,7 @@
 """Figures: what they demand of their author, and that the same figure is always the same bytes."""
 
 import base64
+import html
 import io
 import json
 import re
@@ -105,6 +106,33 @@ def test_the_page_gets_chart_words_downloads_and_command():
         assert f'href="../_static/figures/x/removal.{kind}" download' in page
     assert "-S &#x27;a=&quot;b&quot;&#x27;" in page
     assert not re.search(r"https?://(?!www\.w3\.org)", page)
+
+
+def test_the_preview_command_sets_one_value_of_the_chapter_as_it_is_typed():
+    command = "dvc exp run \\\n  -S 'chapters.x.label=\"a b\"' \\\n  -S chapters.x.t=0.3"
+    page = html.unescape(charts.markup(figure(), {}, b"", None, command))
+    assert """python -m study chapter x --set 'label="a b"'""" in page
+    assert "python -m study chapter" not in charts.markup(figure(), {}, b"", None, "dvc exp run")
+
+
+def test_a_drawing_says_what_it_shows_and_keeps_its_places_to_a_hundredth():
+    told = charts.drawing(charts.specification(figure()), 'the "tail" < 1')
+    assert "<title>the &quot;tail&quot; &lt; 1</title>" in told and "aria-" not in told
+    places = re.findall(r'<path d="([^"]+)"', told)
+    assert max(len(number) for place in places for number in re.findall(r"\.(\d+)", place)) <= 2
+
+
+@pytest.mark.parametrize(
+    ("attribute", "rounded"),
+    [
+        (' d="M1.23456,-0.0051L2.5,3.14159"', ' d="M1.23,-0.01L2.5,3.14"'),
+        (' transform="translate(10.99999,2)"', ' transform="translate(11,2)"'),
+        (' transform="scale(0.00123)"', ' transform="scale(0.00123)"'),
+        (' d="M1.5e-14,2"', ' d="M1.5e-14,2"'),
+    ],
+)
+def test_places_are_rounded_and_factors_are_not(attribute, rounded):
+    assert re.sub(r".+", charts._rounded, attribute) == rounded
 
 
 def test_data_cannot_end_the_script_that_holds_them():

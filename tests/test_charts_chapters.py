@@ -243,3 +243,12 @@ def test_what_stays_memorized_is_a_share_of_what_was(memorization):
     figure = layer_localization.still_memorized_above({"toy": moves, "other": moves})
     assert figure.table.groupby("kind").share.mean().to_dict() == {"again": 0.9, "all": 0.3, "untrained": 0.95}
     assert drawn(figure).startswith(b"\x89PNG")
+
+
+def test_full_networks_stand_beside_heads_and_pairs_of_chance_are_not_counted():
+    rough = summary(mean_memorization={"value": 0.3, "std_error": 0.01})
+    by_chance = rough | {"pairs": rough["pairs"] | {"false_discovery": {"value": 0.9, "std_error": 0.1}}}
+    table = layer_localization.side_by_side({("toy", "full networks"): by_chance, ("toy", "linear heads"): rough})
+    assert table.loc["pairs"].tolist() == ["too few trials", "1,234"]
+    assert table["toy", "linear heads"]["accuracy, held out"] == "50.00%"
+    assert table["toy", "full networks"]["memorized"] == "9"

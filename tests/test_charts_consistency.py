@@ -84,7 +84,7 @@ def test_every_two_learners_are_one_point_of_accuracy():
 
 @pytest.fixture(scope="module")
 def pairs():
-    found, listed = stage.made_up(0)
+    found, listed, _ = stage.made_up(0)
     return stage.with_kind(found["CIFAR-100"], listed), listed
 
 

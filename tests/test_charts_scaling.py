@@ -64,3 +64,19 @@ def test_all_figures_can_be_drawn(learners):
     made.append(figures.estimation_time(*estimation(), n=1000))
     for figure in made:
         assert drawn(figure).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (60000, "60,000"),
+        (8.245e19, "8.24 × 10¹⁹"),
+        (2.5e-5, "2.50 × 10⁻⁵"),
+        (float("nan"), "–"),
+        (0.9681, "0.9681"),
+        (18260.4, "18,260"),
+        (0, "0"),
+    ],
+)
+def test_numbers_of_tables_are_read_without_counting_zeros(value, text):
+    assert figures.shown(value) == text

@@ -118,7 +118,7 @@ def test_the_explorer_is_used_by_keyboard_alone(tour, tmp_path, size):
         assert page.locator("option").first.text_content() == "Toy <data>"
         page.focus("[name=mem]")
         page.keyboard.press("End")
-        assert page.locator("output").text_content() == "1.00"
+        assert page.locator(".value").text_content() == "1.00"
         labels = page.locator(".grid button").evaluate_all("buttons => buttons.map(b => b.getAttribute('aria-label'))")
         assert len(labels) == 36 and labels[-1].endswith("memorization 1.00")
         page.keyboard.press("Tab")

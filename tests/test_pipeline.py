@@ -41,6 +41,7 @@ TOY = {
         "directions": 1,
         "bootstrap": 20,
     },
+    "chapters.case_studies": {"cifar_shown": 3},
     "consistency": {"replicates": 3, "shuffles": 1},
     "published": {"source": "made_up", "controls": 2, "groups": 10, "permutations": 3},
     "capacity": {
@@ -77,6 +78,61 @@ TOY = {
         "worst_runs": 40,
     },
     "privacy.network": {"steps": 20},
+    "objection.digits-mlp": {
+        "trainings": [{"epochs": 15, "weight_decay": 0.0}, {"epochs": 4, "weight_decay": 0.001}],
+        "own_trials": 40,
+        "repeats": 3,
+        "draws": 3,
+        "excluded": [0.1, 0.5],
+        "restored_repeats": 4,
+        "folds": 1,
+    },
+    "objection.longtail-mlp": {
+        "trainings": [{"epochs": 20, "weight_decay": 0.0}, {"epochs": 4, "weight_decay": 0.001}],
+        "nearest_neighbour": False,
+        "repeats": 3,
+        "draws": 3,
+        "excluded": [0.1, 0.5],
+        "restored_repeats": 4,
+    },
+    "tails.growth": {"sizes": [1000, 2000], "fixed_points": 100, "draws": 3},
+    "tails.measured": {"data": ["digits"], "sides": [4, 6], "repeats": 2, "longest": 4},
+    "tails.mixtures": {"points": 60, "n": 60, "noises": [0.0, 0.1, 2.0], "worlds": 3, "prior_draws": 50, "fresh": 2},
+    "subpopulations": {
+        "settings": {
+            name: {"repeats": 1, "examples": 300, "tests": 200} for name in ("longtail-mlp", "digits-mlp", "mnist-mlp")
+        },
+        "clusters": [4, 16],
+        "permutations": 20,
+    },
+    "own_data": {
+        "per_class": 8,
+        "test_per_class": 4,
+        "pictures_per_class": 7,
+        "test_pictures_per_class": 3,
+        "mislabelled": 3,
+        "twins": 2,
+    },
+    "own_data.settings.own-arrays": {"trials": 12},
+    "own_data.settings.own-pictures": {"trials": 8},
+    "own_data.settings.own-arrays.learner": {"epochs": 2, "batch_size": 14},
+    "own_data.settings.own-pictures.learner": {"epochs": 2, "batch_size": 7},
+    "random_pictures": {
+        "data": {"mnist": "digits", "cifar100": "digits"},
+        "pictures": 200,
+        "tests": 100,
+        "corruption": [0.0, 0.5, 1.0],
+        "epochs": 8,
+        "repeats": 2,
+        "regularized_epochs": 2,
+        "regularized_repeats": 2,
+        "shift": 1,
+        "built": [50, 200],
+        "placed": [30, 100],
+    },
+    "random_pictures.convolutional": {
+        "architecture": {"name": "compact", "stride": 2, "widths": [8, 16], "blocks": [0, 0]},
+    },
     "scaling": {
         "timed": ["digits-mlp"],
         "timed_batch": 2,
@@ -118,6 +174,10 @@ def make_small(tree: dict) -> None:
         setting["trials"] = TRIALS
         if setting["data"] in data.RAW_MD5:  # the digits stand in for what would have to be downloaded
             setting["data"] = "digits"
+            for learner in (setting["learner"], setting["learner"].get("representation", {})):
+                if "architecture" in learner:  # made for pictures of more pixels
+                    learner |= {"architecture": {"name": "compact", "stride": 2, "widths": [8, 16], "blocks": [0, 0]}}
+                    learner |= {"epochs": 2, "batch_size": 64}
     for place, values in TOY.items():
         section = tree
         for key in place.split("."):
@@ -231,7 +291,8 @@ def test_every_chapter_has_parameters_a_stage_and_a_place_in_the_book():
 
 
 # What trains, stores and draws numbers: declared by a setting's `revision`, not by the files that stages depend on.
-BASE = {"closed", "data", "learners", "params", "predictions", "progress", "subsets", "tables", "trials"}
+BASE = {"array_file", "closed", "data", "image_folder", "learners", "params", "predictions", "progress", "subsets"}
+BASE |= {"tables", "trials"}
 
 
 def source_of(name: str) -> Path | None:

@@ -233,12 +233,15 @@ def test_the_stage_runs_on_made_up_pairs_and_saves_counts_but_no_list(folder, di
     tables = published.run(study_with({"a": setting}, settings=("a",)))
     assert tables["summary"]["transfer"]["a"]["pairs"] == tables["summary"]["cifar100"]["pairs"] == 60
     assert tables["summary"]["duplicates"]["strong"]["value"] > tables["summary"]["duplicates"]["weak"]["value"]
+    assert tables["c_scores"].score.tolist() == ["held_out", "memorization"]
+    assert abs(tables["summary"]["c_scores"]["a"]["memorization"]["value"]) < 0.2, "made-up scores are random"
     json.dumps(tables["summary"], default=float)
     for frame in (table for table in tables.values() if isinstance(table, pd.DataFrame)):
         assert not {"train", "test"} & set(frame)
     without = published.run(study_with({}))
     assert without["transfer"].empty and list(without["transfer"]) == list(published.TRANSFER)
     assert without["summary"]["transfer"] == {}
+    assert set(without["summary"]["c_scores"]) == {"released"}
 
 
 def test_a_setting_on_other_data_is_refused(small_setting, monkeypatch):

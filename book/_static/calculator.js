@@ -72,12 +72,18 @@
       };
     }
 
+    // Where a slider runs over powers of ten its own value would be told to those who listen.
+    function tell(name, value) {
+      form.querySelector(`[data-of=${name}]`).textContent = value;
+      field(name).setAttribute("aria-valuetext", value);
+    }
+
     function draw() {
       const chosen = read(), found = loss(chosen);
-      for (const name of ["points", "n"]) field(`${name}-out`).textContent = chosen[name].toLocaleString("en");
-      field("tail-out").textContent = percent(chosen.tail);
-      field("refused-out").textContent = chosen.refused;
-      field("epsilon-out").textContent = Number.isFinite(chosen.epsilon) ? chosen.epsilon : "∞ (none)";
+      for (const name of ["points", "n"]) tell(name, chosen[name].toLocaleString("en"));
+      tell("tail", percent(chosen.tail));
+      tell("refused", chosen.refused);
+      tell("epsilon", Number.isFinite(chosen.epsilon) ? chosen.epsilon : "∞ (none)");
       form.querySelector(".tail").hidden = chosen.prior !== "gap";
       form.querySelector("[role=status]").textContent = `The best possible error is ${percent(found.optimum)}. This learner has `
         + `${percent(found.error)}: it loses ${percent(found.error - found.optimum)}, and leaves ${percent(found.unfitted)} of its sample unfitted.`;

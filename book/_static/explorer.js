@@ -50,7 +50,7 @@
   const percent = (share) => `${(100 * share).toFixed(1)} %`;
 
   function influenced(tour, place) {
-    if (!tour.influences[place].length) return [made("p", "", "No test example of its class is influenced enough to be kept.")];
+    if (!tour.influences[place].length) return [made("p", "", tour.no_influences)];
     const list = made("ul", "tests");
     for (const [test, infl, error] of tour.influences[place]) {
       const item = made("li", "");
@@ -102,7 +102,7 @@
 
     function draw() {
       const mem = Number(field("mem").value), places = nearest(tour, mem, field("class").value);
-      root.querySelector("output").textContent = mem.toFixed(2);
+      root.querySelector(".value").textContent = mem.toFixed(2);
       const far = places.length ? Math.max(...places.map((place) => Math.abs(tour.mem[place] - mem))) : 0;
       told.textContent = `The ${places.length} examples nearest to ${mem.toFixed(2)}; the farthest lies ${far.toFixed(2)} from it.`;
       grid.replaceChildren(...places.map(cell));

@@ -151,6 +151,18 @@
     target.removeAttribute("style");
     card.replaceChildren(target);
     figure.dataset.drawn = "true";
+    letScroll();
+  }
+
+  // What is wider than its place scrolls, with the arrow keys too once the tab key has led there.
+  function letScroll() {
+    for (const node of document.querySelectorAll("main :is(pre, table, .math, mjx-container, .study-chart, .output)")) {
+      const { overflowX, overflowY } = getComputedStyle(node);
+      const sideways = /auto|scroll/.test(overflowX) && node.scrollWidth > node.clientWidth;
+      const down = /auto|scroll/.test(overflowY) && node.scrollHeight > node.clientHeight;
+      if (sideways || down) node.tabIndex = 0;
+      else node.removeAttribute("tabindex");
+    }
   }
 
   function redrawWhenResized(figures) {
@@ -160,14 +172,17 @@
       pending = setTimeout(() => {
         for (const figure of figures) {
           const card = figure.querySelector(".study-chart");
-          if (figure.dataset.drawn && Math.abs(card.clientWidth - 24 - figure.studyRoom) > 8) draw(figure);
+          if (!figure.dataset.drawn || Math.abs(card.clientWidth - 24 - figure.studyRoom) <= 8) continue;
+          delete figure.dataset.drawn;
+          draw(figure);
         }
+        letScroll();
       }, 200);
     });
   }
 
   function start() {
-    const figures = [...document.querySelectorAll(".study-figure")];
+    const figures = [...document.querySelectorAll(".study-figure:has(.study-spec)")];
     const observer = new IntersectionObserver((entries) => {
       for (const { isIntersecting, target } of entries) {
         if (!isIntersecting) continue;
@@ -177,6 +192,17 @@
     }, { rootMargin: "400px" });
     figures.forEach((figure) => observer.observe(figure));
     redrawWhenResized(figures);
+    letScroll();
+    addEventListener("load", () => Promise.resolve(window.MathJax?.startup?.promise).then(letScroll));
+    printInLight();
+  }
+
+  // Paper is white: what is light on dark on the screen would vanish on it.
+  function printInLight() {
+    const root = document.documentElement;
+    let theme = root.dataset.theme;
+    addEventListener("beforeprint", () => { theme = root.dataset.theme; root.dataset.theme = "light"; });
+    addEventListener("afterprint", () => { root.dataset.theme = theme; });
   }
 
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);

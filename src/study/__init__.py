@@ -8,7 +8,20 @@ predictions      the prediction file
 estimators       memorization, influence, standard errors; `estimation` is their stage
 case_studies, theory, localization   the experiments behind the chapters
 claims           the ledger: published value, measured value, verdict
-charts, notebooks, site              figures, executed chapters, the book
+charts, notebooks                    figures, executed chapters
+site             the book; `finish` makes its pages light and valid, `runs` knows what each run reads
+library          `estimate` for anyone's masks and results: `from study import estimate`
+inventory        what is published, read from the files; `cards` describes it, `supplement` prints the book,
+                 `release` packs a version
 """
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str):
+    """`estimate` is imported when it is asked for: `import study` alone loads nothing."""
+    if name == "estimate":
+        from study.library import estimate
+
+        return estimate
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

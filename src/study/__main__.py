@@ -1,4 +1,4 @@
-"""Verbs: `python -m study stage | chapter | train | merge | audit | bench | claims | site`; each is a few lines."""
+"""Verbs: `python -m study stage | chapter | train | merge | audit | bench | claims | site | release`, a few lines each."""
 
 import os
 import re
@@ -130,6 +130,18 @@ def site():
     with notebooks.recorded("site"):
         html = site.build()
     typer.echo(f"wrote {html}")
+
+
+@app.command()
+def release(
+    allow_dirty: Annotated[
+        bool, typer.Option("--allow-dirty", help="even if files differ from the commit; the version tells")
+    ] = False,
+):
+    """Make release/<version>: site, data, PDF, citation, manifest and checksums of what the pipeline has made."""
+    from study import release
+
+    typer.echo(f"wrote {release.build(allow_dirty=allow_dirty)}")
 
 
 def _known(name: str, valid: dict[str, Path], kind: str) -> Path:

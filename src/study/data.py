@@ -5,11 +5,15 @@
 shuffled or truncated file gives estimates that look right and mean nothing. ``imagenet-<pixels>`` is read from a folder of
 pictures, ``$STUDY_DATA/imagenet/{train,val}/<class>/<picture>``, which is never downloaded, for its terms must be agreed to
 in person; the resolution is part of the name because another resolution is another data set.
+
+Your own data are named by their place under ``$STUDY_DATA``, or by an absolute path: ``birds.npz`` is a file of arrays
+(`array_file`), ``birds@64`` a folder ``birds/{train,val}/<class>/<picture>``, read as squares of 64 pixels.
 """
 
 import hashlib
 import os
 import urllib.error
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,7 +22,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from study import image_folder
+from study import array_file, image_folder
 from study.image_folder import DataError, Stored
 
 RAW_MD5 = {
@@ -36,6 +40,7 @@ RAW_MD5 = {
 }
 
 IMAGENET_PIXELS = (32, 64, 224)
+LEAST_OF_A_CLASS = 2  # in one's own data; a model without the only example of a class has never heard of the class
 
 
 @dataclass(frozen=True)
@@ -115,13 +120,29 @@ def unit_floats(x: np.ndarray) -> np.ndarray:
 
 
 def load(name: str, root: Path | None = None) -> Data:
-    """The data set ``name``, one of `DATASETS`; raw files are sought in ``root``, default ``$STUDY_DATA`` or ``data/``.
+    """The data set ``name``, one of `DATASETS` or one's own; raw files are sought in ``root``, default ``$STUDY_DATA`` or
+    ``data/``.
 
-    Raises ``ValueError`` for an unknown name, `DataError` where raw files are missing or damaged.
+    Raises ``ValueError`` for an unknown name, `DataError` where raw files are missing, damaged or not fit for the study.
     """
-    if name not in DATASETS:
-        raise ValueError(f"unknown data set {name!r}; valid data sets: {', '.join(DATASETS)}")
-    return DATASETS[name](Path(root or os.environ.get("STUDY_DATA", "data")))
+    return maker(name)(Path(root or os.environ.get("STUDY_DATA", "data")))
+
+
+def maker(name: str) -> Callable[[Path], Data]:
+    """What makes the data set ``name`` from the folder of raw files; nothing is read yet.
+
+    Raises ``ValueError`` that lists the valid names for one that is neither in `DATASETS` nor of the form of one's own.
+    """
+    folder, _, pixels = name.rpartition("@")
+    if name in DATASETS:
+        return DATASETS[name]
+    if name.endswith(".npz"):
+        return partial(own_arrays, file=name)
+    if folder and pixels.isdecimal() and int(pixels):
+        return partial(own_pictures, folder=folder, pixels=int(pixels))
+    raise ValueError(
+        f"unknown data set {name!r}; valid data sets: {', '.join(DATASETS)}; or your own, <file>.npz or <folder>@<pixels>"
+    )
 
 
 def digits(root: Path) -> Data:
@@ -175,6 +196,29 @@ def imagenet(root: Path, pixels: int) -> Data:
     Decoded once, about 7 ms of a core a picture at 224 pixels, and mapped from the disk ever after (`image_folder`).
     """
     return Data(f"imagenet-{pixels}", *image_folder.read(root / "imagenet", pixels))
+
+
+def own_arrays(root: Path, file: str) -> Data:
+    """Arrays of one's own, from the file ``root / file``; errors as in `array_file.read` and `own_pictures`."""
+    return _enough_of_each_class(Data(file, *array_file.read(root / file)))
+
+
+def own_pictures(root: Path, folder: str, pixels: int) -> Data:
+    """Pictures of one's own in the layout of ImageNet, as squares of ``pixels`` a side; the test split is ``val``.
+
+    Raises `DataError` as `image_folder.read` does, and for a class with fewer than `LEAST_OF_A_CLASS` training examples.
+    """
+    return _enough_of_each_class(Data(f"{folder}@{pixels}", *image_folder.read(root / folder, pixels)))
+
+
+def _enough_of_each_class(data: Data) -> Data:
+    counts = np.bincount(data.y_train, minlength=len(data.classes))
+    if few := [f"{data.classes[c]} has {counts[c]}" for c in np.flatnonzero(counts < LEAST_OF_A_CLASS)]:
+        raise DataError(
+            f"data set {data.name!r} has too few training examples of {len(few)} class(es): {', '.join(few[:5])}; at least "
+            f"{LEAST_OF_A_CLASS} of each are needed. Add examples, or leave the class out of both splits"
+        )
+    return data
 
 
 def _through_torchvision(name: str, dataset, root: Path):

@@ -29,7 +29,7 @@ class Tour:
     """What the explorer shows of one setting.
 
     ``examples``: rows of the memorization table, in ascending order of it; ``tests``: numbers of the test examples that
-    occur; ``influences``: columns train, test, infl, std_error.
+    occur; ``influences``: columns train, test, infl, std_error. ``no_influences`` says why an example has none.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Tour:
     examples: pd.DataFrame
     influences: pd.DataFrame
     pictures: Pictures
+    no_influences: str = "No test example of its class is influenced enough to be kept."
 
     @property
     def tests(self) -> list[int]:
@@ -93,6 +94,7 @@ def packed(tour: Tour) -> dict:
         **{key: examples[key].tolist() for key in ("n_in", "n_out")},
         "tests": tour.tests,
         "influences": [_packed_influences(of.get(int(train)), places) for train in examples["index"]],
+        "no_influences": tour.no_influences,
         "across": ACROSS,
         "pixels": None if tour.pictures.train is None else list(tour.pictures.train.shape[1:3]),
     }
@@ -124,7 +126,7 @@ def markup(tours: list[Tour], folder: str) -> str:
         f'<div class="study-explorer" data-folder="{html.escape(folder)}">\n'
         f'<p class="controls"><label>Data <select name="data">{options}</select></label>\n'
         '<label>Class <select name="class"><option value="">all</option></select></label></p>\n'
-        '<p class="controls"><label class="slider">Memorization near <output>0.50</output>\n'
+        '<p class="controls"><label class="slider">Memorization near <span class="value">0.50</span>\n'
         '<input type="range" name="mem" min="0" max="1" step="0.01" value="0.5"></label></p>\n'
         '<p class="told" role="status"></p>\n<ul class="grid"></ul>\n<section class="detail" aria-live="polite"></section>\n'
         "<noscript><p>The explorer needs scripts; the tables below show the same examples.</p></noscript>\n</div>"

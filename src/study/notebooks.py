@@ -176,10 +176,22 @@ def run_name(stage: str, item: str = "") -> str:
 
 
 def hardware() -> dict[str, str | int | float]:
-    """Processor, cores that this process may use, and memory in GiB."""
+    """Processor, cores that this process may use, memory in GiB, and the graphics processor if there is one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {"cpu": _processor(), "cores": cores, "memory_gib": round(memory, 1)}
+    return {"cpu": _processor(), "cores": cores, "memory_gib": round(memory, 1)} | _accelerator()
+
+
+def _accelerator() -> dict[str, str]:
+    """The name of the first GPU that the driver lists; asking torch would take seconds wherever there is none."""
+    listed = Path("/proc/driver/nvidia/gpus").glob("*/information")
+    names = [
+        line.partition(":")[2].strip()
+        for file in listed
+        for line in file.read_text().splitlines()
+        if line.startswith("Model")
+    ]
+    return {"gpu": names[0]} if names else {}
 
 
 def write_text(path: Path, text: str) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Literal, Self
 import yaml
 from pydantic import (
     Field,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -21,8 +22,9 @@ from pydantic import (
 )
 
 from study.closed import Closed
-from study.data import DATASETS, Data
-from study.learners import Learner, Mlp
+from study.data import DATASETS, Data, maker
+from study.learners import LargeMlp, Learner, Mlp
+from study.learners.convnet import Compact
 from study.theory.private_training import PrivateMlp
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -45,8 +47,7 @@ class Setting(Closed):
     @field_validator("data")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name not in DATASETS:
-            raise ValueError(f"unknown data set {name!r}; valid data sets: {', '.join(DATASETS)}")
+        maker(name)
         return name
 
     def fingerprint(self, data: Data) -> str:
@@ -168,6 +169,103 @@ class LongTail(Closed):
         return self
 
 
+class GrowingWorlds(Closed):
+    """Worlds that grow with the sample: sizes n, and what is fixed in each of them."""
+
+    sizes: Annotated[tuple[Annotated[int, Field(ge=4)], ...], Field(min_length=2)]
+    fixed_points: AtLeastTwo
+    exponent: Annotated[float, Field(gt=1)]
+    control_ratio: AtLeastTwo
+    head_points: PositiveInt
+    tail_far: Fraction
+    draws: AtLeastTwo
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        least = max(self.head_points + 1, 2 * self.control_ratio)
+        if list(self.sizes) != sorted(set(self.sizes)) or self.sizes[0] < least:
+            raise ValueError(
+                f"sizes are {self.sizes}; they must ascend from at least {least}, so that each world has a tail"
+            )
+        return self
+
+
+class MeasuredPriors(Closed):
+    """Coarse codes of pictures as a discrete world; of a data set at most ``examples`` pictures, the first ones."""
+
+    data: Annotated[tuple[Literal["digits", "mnist"], ...], Field(min_length=1)]
+    examples: AtLeastFour
+    sides: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    level: Fraction
+    repeats: AtLeastTwo
+    longest: AtLeastTwo
+
+
+class Mixtures(Closed):
+    """Gaussian sub-populations under Zipf's law, and six learners on samples of them at every noise."""
+
+    points: AtLeastTwo
+    n: AtLeastTwo
+    labels: AtLeastTwo
+    dimension: PositiveInt
+    fresh: PositiveInt
+    noises: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=2)]
+    worlds: AtLeastTwo
+    prior_draws: AtLeastTwo
+    penalty: PositiveFloat
+    network: Mlp
+    stopped: PositiveInt
+    network_seed: NonNegativeInt
+
+    @model_validator(mode="after")
+    def _stopped_before_the_end(self) -> Self:
+        if self.stopped >= self.network.epochs:
+            raise ValueError(f"stopped is {self.stopped}; it must be below the {self.network.epochs} epochs of network")
+        return self
+
+
+class Tails(Closed):
+    """Stage `tails`: the price of a singleton at growing sizes, under measured priors, and in mixtures."""
+
+    growth: GrowingWorlds
+    measured: MeasuredPriors
+    mixtures: Mixtures
+    seed: NonNegativeInt
+
+
+class SubpopulationsOf(Closed):
+    """Of one setting: pairs of networks, and how many training examples are scored and tests put beside them, at most."""
+
+    repeats: PositiveInt
+    examples: AtLeastFour
+    tests: AtLeastTwo
+
+
+class Subpopulations(Closed):
+    """Stage `subpopulations`: clusters of features against memorization.
+
+    ``clusters`` of each class ascend; ``main_linkage`` and ``main_clusters`` are the ones that the summary reports.
+    """
+
+    settings: Annotated[dict[str, SubpopulationsOf], Field(min_length=1)]
+    linkages: Annotated[tuple[Literal["average", "complete", "single", "ward"], ...], Field(min_length=1)]
+    clusters: Annotated[tuple[AtLeastTwo, ...], Field(min_length=1)]
+    main_linkage: str
+    main_clusters: PositiveInt
+    bands: AtLeastTwo
+    permutations: AtLeastTwo
+    seed: NonNegativeInt
+
+    @model_validator(mode="after")
+    def _main_is_computed(self) -> Self:
+        if self.main_linkage not in self.linkages or self.main_clusters not in self.clusters:
+            raise ValueError(
+                f"main_linkage is {self.main_linkage!r} and main_clusters {self.main_clusters}; they must be among "
+                f"{', '.join(self.linkages)} and {', '.join(map(str, self.clusters))}"
+            )
+        return self
+
+
 class Privacy(Closed):
     """Stage `privacy`: memorization under private training, and randomised response, beside what privacy allows.
 
@@ -261,6 +359,44 @@ class FrozenLayers(Closed):
     representations: PositiveInt
     heads: AtLeastTwo
     seed: NonNegativeInt
+
+
+class Training(Closed):
+    """Part of `objection`: how long a network of the setting is trained, and with what weight decay."""
+
+    epochs: PositiveInt
+    weight_decay: Annotated[float, Field(ge=0)]
+
+    @classmethod
+    def of(cls, learner: Mlp | LargeMlp) -> Self:
+        """The training that a learner has."""
+        return cls(epochs=learner.epochs, weight_decay=learner.weight_decay)
+
+
+class Objection(Closed):
+    """Stage `objection` of a setting: removal with other trainings, cleaned tests, and something put back.
+
+    Without ``own_trials`` no training selects examples of its own, without ``folds`` no split by place is made. ``restored``
+    says what stands for a removed example: other ``members`` of its sub-population, or ``look-alikes`` among the tests.
+    """
+
+    trainings: Annotated[tuple[Training, ...], Field(min_length=2)]
+    nearest_neighbour: bool
+    own_trials: NonNegativeInt
+    repeats: AtLeastTwo
+    excluded: Annotated[tuple[Fraction, ...], Field(min_length=1)]
+    duplicates: Fraction
+    draws: PositiveInt
+    restored: Literal["members", "look-alikes", "none"]
+    restored_repeats: AtLeastTwo
+    folds: NonNegativeInt
+    seed: NonNegativeInt
+
+    @model_validator(mode="after")
+    def _splits_are_estimated(self) -> Self:
+        if self.folds and not self.own_trials:
+            raise ValueError(f"folds is {self.folds}, but without own_trials nothing can be estimated on other splits")
+        return self
 
 
 class Relatives(Closed):
@@ -429,6 +565,96 @@ class Memorizers(Closed):
         return self
 
 
+class Convolutional(Closed):
+    """Part of `random_pictures`: the network with convolutions."""
+
+    architecture: Compact
+    learning_rate: PositiveFloat
+
+
+class Perceptron(Closed):
+    """Part of `random_pictures`: the network without."""
+
+    widths: tuple[PositiveInt, ...]
+    learning_rate: PositiveFloat
+
+
+class RandomPictures(Closed):
+    """Stage `random_pictures`: labels and pixels made random on MNIST and CIFAR-100, and the network with 2n + d weights.
+
+    ``data`` gives each name the data set that is used for it, its own but in trials of the pipeline. ``corruption`` ascends
+    from 0 to 1; ``too_small`` is a network that must fail; ``regularized`` names the data on which regularizers are tried;
+    ``built`` and ``placed`` are numbers of points, ``places`` shares of a gap.
+    """
+
+    data: Annotated[
+        dict[Literal["mnist", "cifar100", "digits"], Literal["mnist", "cifar100", "digits"]], Field(min_length=1)
+    ]
+    classes: AtLeastTwo
+    pictures: AtLeastFour
+    tests: PositiveInt
+    corruption: tuple[Threshold, ...]
+    convolutional: Convolutional
+    perceptron: Perceptron
+    too_small: Convolutional
+    batch_size: AtLeastTwo
+    momentum: Fraction
+    decay: Annotated[float, Field(gt=0, le=1)]
+    epochs: PositiveInt
+    fitted: Fraction
+    repeats: AtLeastTwo
+    penalty: PositiveFloat
+    regularized: str
+    regularized_epochs: PositiveInt
+    regularized_repeats: AtLeastTwo
+    weight_decay: PositiveFloat
+    shift: PositiveInt
+    built: Annotated[tuple[AtLeastFour, ...], Field(min_length=1)]
+    placed: Annotated[tuple[AtLeastFour, ...], Field(min_length=1)]
+    places: Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], ...], Field(min_length=1)]
+    shown: PositiveInt
+    seed: NonNegativeInt
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        levels = self.corruption
+        if sorted(set(levels)) != list(levels) or len(levels) < 2 or (levels[0], levels[-1]) != (0, 1):
+            raise ValueError(f"levels of corruption must ascend from 0 to 1, found {list(levels)}")
+        if self.regularized not in self.data:
+            raise ValueError(f"regularized is {self.regularized!r}; data has {', '.join(self.data)}")
+        if self.pictures % self.batch_size == 1:
+            raise ValueError("pictures leave a last minibatch of one, which batch normalization cannot take")
+        return self
+
+
+class OwnData(Closed):
+    """Stage `own_data`: a reader's own arrays, pictures and network, with wrong labels planted among them.
+
+    Digits are as in scikit-learn and shapes are drawn; ``noise`` is the standard deviation, a pixel, by which a test that
+    is a twin of a mislabelled digit differs from it.
+    """
+
+    classes: AtLeastTwo
+    per_class: AtLeastFour
+    test_per_class: PositiveInt
+    pictures_per_class: AtLeastFour
+    test_pictures_per_class: PositiveInt
+    mislabelled: PositiveInt
+    twins: PositiveInt
+    noise: PositiveFloat
+    settings: Annotated[dict[str, Setting], Field(min_length=2)]
+    seed: NonNegativeInt
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if self.twins > self.mislabelled:
+            raise ValueError(f"twins is {self.twins}; only the {self.mislabelled} mislabelled examples can have one")
+        kinds = {setting.data.endswith(".npz") for setting in self.settings.values()}
+        if kinds != {True, False}:
+            raise ValueError("settings needs data of both kinds, <file>.npz and <folder>@<pixels>")
+        return self
+
+
 Scalar = bool | int | float | str
 
 
@@ -439,6 +665,7 @@ class Params(Closed):
     estimate: Estimate
     leave_one_out: LeaveOneOut
     removal: dict[str, Removal]
+    objection: dict[str, Objection]
     fitting: Fitting
     long_tail: LongTail
     capacity: Capacity
@@ -450,6 +677,10 @@ class Params(Closed):
     published: Published
     memorizers: Memorizers
     privacy: Privacy
+    own_data: OwnData
+    random_pictures: RandomPictures
+    tails: Tails
+    subpopulations: Subpopulations
     chapters: dict[str, dict[str, Scalar]]
 
     def setting(self, name: str) -> Setting:

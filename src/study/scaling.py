@@ -159,7 +159,7 @@ def _row(name: str, study: Params, path: Path) -> dict:
     (trials, n), n_test = file.train_correct.shape, file.sizes["test"]
     learner, m, classes = setting.learner, subsets.subset_size(n, setting.ratio), int(file.train_label.max()) + 1
     row = {"setting": name, "trials": trials, "n": n, "n_test": n_test, "m": m}
-    row |= {"test_accuracy": float(file.test_correct.mean())} | _stored(file, path)
+    row |= {"test_accuracy": float(file.test_correct[~file.diverged].mean())} | _stored(file, path)
     if epochs := getattr(getattr(learner, "head", learner), "epochs", None):
         counted = operations(learner, setting.data, classes).of_model(m, epochs, n + n_test)
         row |= {"epochs": epochs, "operations": counted or float("nan")}

@@ -7,6 +7,7 @@ elsewhere.
 
 from __future__ import annotations
 
+import html
 import importlib.metadata
 import json
 import os
@@ -14,14 +15,16 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 
 import nbformat
 import vl_convert
 import yaml
 
-from study import claims, tables
-from study.charts import VEGALITE
+from study import cards, claims, finish, runs, tables
+from study.charts import VEGALITE, drawing
 from study.notebooks import run_name, write_text
 
 # SVG output with all TeX extensions in one file: the variant that needs neither fonts nor further scripts, which
@@ -29,13 +32,20 @@ from study.notebooks import run_name, write_text
 MATHJAX = "static/mathjax/tex-svg-full.js"
 
 
-FRONT_FIGURE = "_static/figures/case_studies/removal_curve.svg"
-FRONT_MARKUP = f"""```{{figure}} {FRONT_FIGURE}
-:alt: Test accuracy falls further after removing memorized examples than after removing as many random ones
+# The figure of the first page: the page it is from, its name, and its second drawing for narrow screens.
+FRONT_CHAPTER, FRONT_FIGURE = "chapters/04_case_studies", "removal-curve"
+FRONT_NARROW, NARROW_WIDTH, LETTERS = "_static/front_narrow.svg", 240, 32
 
-Test accuracy of fresh networks after removing the most memorized training examples, or as many random ones. Bands: one
-standard deviation over networks. Below: share of the training set that remains ({{doc}}`chapters/04_case_studies`).
-```"""
+
+INTRODUCTION = """What was run to make this book: {found} of {names} runs have left a record, and took {time} together.
+*Here* means on the machine that built these pages; *published* runs took long and come with the repository. A number under
+*machine* stands for a processor and the versions of all that can change a result; they are listed below. The *fingerprint*
+covers the parameters: two runs with the same one were asked for the same. *Reads* leads to the runs whose results a run
+starts from, down to the training of the models."""
+HEADER = (
+    "| run | started (UTC) | time | where | machine | fingerprint | reads |",
+    "|---|---|---:|---|---|---|---|",
+)
 
 
 class SiteFailed(RuntimeError):
@@ -43,17 +53,40 @@ class SiteFailed(RuntimeError):
 
 
 def build(book: Path = Path("book"), records: Path = Path("records"), published: Path = Path("published/records")) -> Path:
-    """Writes the computed pages, renders the book and returns the folder of its HTML.
+    """Writes the computed pages, renders the book, finishes its HTML and returns the folder of it.
 
     `records` holds the run records and executed stage notebooks of this machine, `published` the records of what
     was run elsewhere. `$STUDY_REPOSITORY`, if set, is the address that the repository button leads to.
     Raises SiteFailed if anything in the book gives a warning.
     """
+    found, expected = read_records(records, published), runs.load()
     write_text(book / "scorecard.md", scorecard_page())
     write_text(book / "front.md", front_page(book))
-    write_text(book / "status.md", status_markdown(expected_runs(Path("dvc.lock")), records, published))
+    chapters = chapter_pages(book)
+    linked = {path.stem: f"records/{path.name}" for path in executed_runs(records)} | {
+        run: f"{page}.ipynb" for page, run in chapters.items()
+    }
+    write_text(book / "status.md", status_markdown(expected, found, linked))
+    write_text(book / "cards.md", cards.cards_page())
     copy_executed(records, book / "records")
-    return render(book, os.environ.get("STUDY_REPOSITORY"))
+    rendered = render(book, os.environ.get("STUDY_REPOSITORY"))
+    write_narrow_front(book, rendered)
+    finish.finish(rendered, origins(chapters, found))
+    return rendered
+
+
+def chapter_pages(book: Path) -> dict[str, str]:
+    """The executed chapters: the run that made each, by its page as a path in the book without suffix."""
+    found = sorted((book / "chapters").glob("*.ipynb"))
+    return {f"chapters/{path.stem}": "chapter_" + re.sub(r"^\d+_", "", path.stem) for path in found}
+
+
+def origins(chapters: dict[str, str], found: dict[str, dict]) -> dict[str, str]:
+    """What stands under the figures of each page; nothing for a chapter without a record."""
+    known = {page: (run, found[run]["fingerprint"]) for page, run in chapters.items() if run in found}
+    told = {f"{page}.html": finish.origin(*made, "../") for page, made in known.items()}
+    first = {"index.html": finish.origin(*known[FRONT_CHAPTER], "")} if FRONT_CHAPTER in known else {}
+    return told | first
 
 
 def scorecard_page() -> str:
@@ -65,27 +98,83 @@ def scorecard_page() -> str:
 def front_page(book: Path) -> str:
     """What the front page says of the results: the answer in three sentences, one figure, the scorecard's head."""
     summary, removal = tables.load("digits-mlp", "summary"), tables.load("digits-mlp", "removal")
-    influencers = removal["influencers"]
-    elsewhere = {**influencers["elsewhere_drop"], "value": -influencers["elsewhere_drop"]["value"]}
-    answer = (
-        f"Of {summary['n']:,} handwritten digits, small networks memorize {summary['memorized']['count']}: being trained on "
-        f"one of these raises the chance to get it right by {summary['memorized']['threshold']} or more. Training without "
-        f"the {influencers['count']} that influence test examples costs {_points(influencers['drop'])} of test accuracy, "
-        f"while as many random digits cost {_points(influencers['random_drop'])}. The tests they influence bear the loss: "
-        f"there accuracy falls by {_points(influencers['affected_drop'])}, elsewhere it changes by {_points(elsewhere)}."
-    )
     head = claims.readme_head(claims.judge(claims.load()))
-    figure = [FRONT_MARKUP] if (book / FRONT_FIGURE).is_file() else []
-    return "\n\n".join([answer, *figure, head]) + "\n"
+    figure = front_figure(book)
+    shown = [front_markup(figure)] if figure else []
+    return "\n\n".join([answer(summary, removal["influencers"]), *shown, "## What was tested", head]) + "\n"
+
+
+def answer(summary: dict, influencers: dict) -> str:
+    """The three sentences: what is memorized, what it is worth, and to whom."""
+    elsewhere = {**influencers["elsewhere_drop"], "value": -influencers["elsewhere_drop"]["value"]}
+    sign = "+" if elsewhere["value"] > 0 else ""
+    sentences = (
+        f"**What?** Of {summary['n']:,} handwritten digits, small networks memorize {summary['memorized']['count']}: having "
+        f"been trained on one of these raises the chance to get it right by {summary['memorized']['threshold']} or more.",
+        f"**What for?** Networks that never see the {influencers['count']} of them that influence a test example lose "
+        f"{_points(influencers['drop'])} of test accuracy, those that miss as many random digits "
+        f"{_points(influencers['random_drop'])}.",
+        f"**For whom?** On the test examples that they influence accuracy falls by "
+        f"{_points(influencers['affected_drop'])}, on all others it changes by {sign}{_points(elsewhere)}.",
+    )
+    return "\n".join(f"{number}. {sentence}" for number, sentence in enumerate(sentences, 1))
+
+
+def front_figure(book: Path) -> str:
+    """The markup of the first page's figure as its chapter shows it; empty as long as that was not run."""
+    path = book / f"{FRONT_CHAPTER}.ipynb"
+    if not path.is_file():
+        return ""
+    shown = (output.get("data", {}).get("text/html", "") for cell in _code(path) for output in cell.outputs)
+    return next((text for text in shown if f'id="figure-{FRONT_FIGURE}"' in text), "")
+
+
+def _code(path: Path) -> Iterable[nbformat.NotebookNode]:
+    return (cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code")
+
+
+def front_markup(figure: str) -> str:
+    """The figure with still pictures, one for wide and one for narrow screens: the chart library would double the page."""
+    still = re.sub(r'\s*<script type="application/json".*?</script>', "", figure, flags=re.DOTALL)
+    still = still.replace('href="../', 'href="').replace('src="../', 'src="').replace(' loading="lazy"', "")
+    narrow = f'<picture><source media="(max-width: 576px)" srcset="{FRONT_NARROW}">'
+    still = re.sub(r"<img[^>]*>", lambda image: f"{narrow}{image[0]}</picture>", still)
+    chapter = f'<p><a href="{FRONT_CHAPTER}.html">The same figure to point at, and the chapter it is from.</a></p>'
+    return re.sub(r"\n\s*\n", "\n", still.replace("<details>", f"{chapter}<details>", 1))
+
+
+def write_narrow_front(book: Path, rendered: Path) -> None:
+    """Draws the first page's figure once more at the width of a telephone."""
+    held = re.search(r'class="study-spec">(.*?)</script>', front_figure(book), re.DOTALL)
+    if held:
+        spec = json.loads(held[1])
+        spec = narrowed(spec, NARROW_WIDTH / spec["config"]["view"]["continuousWidth"])
+        write_text(rendered / FRONT_NARROW, drawing(spec, "The figure of the first page for narrow screens"))
+
+
+def narrowed(view: dict, ratio: float) -> dict:
+    """A copy of a Vega-Lite specification whose views are `ratio` times as wide, with long titles in several lines."""
+    copy = {**view}
+    if isinstance(copy.get("width"), int | float):
+        copy["width"] = round(copy["width"] * ratio)
+    for key in ("layer", "concat", "hconcat", "vconcat"):
+        if key in copy:
+            copy[key] = [narrowed(part, ratio) for part in copy[key]]
+    if isinstance(title := copy.get("encoding", {}).get("x", {}).get("title"), str):
+        copy["encoding"] = copy["encoding"] | {"x": copy["encoding"]["x"] | {"title": textwrap.wrap(title, LETTERS)}}
+    if "config" in copy:
+        sizes = copy["config"]["view"]
+        copy["config"] = copy["config"] | {"view": sizes | {"continuousWidth": round(sizes["continuousWidth"] * ratio)}}
+    return copy
 
 
 def _points(quantity: dict) -> str:
-    return claims.show(quantity["value"], quantity["std_error"], "points")
+    return claims.show(quantity["value"], quantity["std_error"], "points").replace(" ± ", "\u00a0±\u00a0")
 
 
 def render(book: Path, repository: str | None = None) -> Path:
     """Runs Jupyter Book over the folder, from scratch, and adds the scripts; returns the folder of the HTML."""
-    html = book / "_build" / "html"
+    rendered = book / "_build" / "html"
     shutil.rmtree(book / "_build", ignore_errors=True)
     command = [
         str(Path(sys.executable).with_name("jupyter-book")),
@@ -102,8 +191,8 @@ def render(book: Path, repository: str | None = None) -> Path:
     outcome = subprocess.run(command, text=True, capture_output=True)
     if outcome.returncode:
         raise SiteFailed(f"{' '.join(command)}\n{outcome.stdout[-4000:]}\n{outcome.stderr[-8000:]}")
-    add_scripts(html / "_static")
-    return html
+    add_scripts(rendered / "_static")
+    return rendered
 
 
 def add_scripts(folder: Path) -> None:
@@ -134,35 +223,39 @@ def executed_runs(records: Path) -> list[Path]:
     return [path for path in sorted(records.glob("*.ipynb")) if not path.name.endswith(".failed.ipynb")]
 
 
-def expected_runs(lock: Path) -> list[str]:
-    """The names of all runs (`stage` or `stage@item`) in the pipeline's lock file, save the making of the site."""
-    names = yaml.safe_load(lock.read_text())["stages"] if lock.exists() else {}
-    return [name for name in names if name != "site"]
+def status_markdown(expected: dict[str, runs.Run], found: dict[str, dict], linked: dict[str, str]) -> str:
+    """The status page: what ran when, for how long, on what, with which versions; a run without record says so.
 
-
-def status_markdown(expected: list[str], records: Path, published: Path) -> str:
-    """The status page: what ran when, for how long, on what, with which versions; a run without record says so."""
-    found = {**_read(published, "published"), **_read(records, "here")}
-    names = [*expected, *sorted(found.keys() - set(expected))]
+    `expected` are the runs of the pipeline, `found` the records by run, `linked` the page of a run where it has one.
+    """
     environments = _environments(found)
-    pages = {path.stem: f"[{path.stem}](records/{path.name})" for path in executed_runs(records)}
-    rows = [_row(pages.get(name, name), found.get(name), environments) for name in names]
-    return "\n".join(
-        [
-            "# Status",
-            "",
-            "What was run to make this book. *Here* means on the machine that built these pages; *published* runs took "
-            "long and come with the repository.",
-            "",
-            "| run | started (UTC) | time | where | environment | fingerprint |",
-            "|---|---|---:|---|---|---|",
-            *rows,
-            "",
-            "## Environments",
-            "",
-            *_descriptions(environments),
-        ]
-    )
+    names = [name for name in [*expected, *sorted(found.keys() - expected.keys())] if name != "site"]
+    rows = {name: _row(name, found.get(name), environments, linked, _reads(name, expected)) for name in names}
+    chapters = [row for name, row in rows.items() if name.startswith("chapter_")]
+    stages = [row for name, row in rows.items() if not name.startswith("chapter_")]
+    parts = [
+        "# Status",
+        INTRODUCTION.format(found=len(found.keys() & set(names)), time=_total(found), names=len(names)),
+        *("## Chapters", "\n".join([*HEADER, *chapters]), "## Stages", "\n".join([*HEADER, *stages])),
+        *("## Machines", "\n".join(_descriptions(environments))),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def read_records(records: Path, published: Path) -> dict[str, dict]:
+    """The newest word on each run: its record of this machine or else the published one."""
+    return {**_read(published, "published"), **_read(records, "here")}
+
+
+def _total(found: dict[str, dict]) -> str:
+    return duration(sum(record["seconds"] for record in found.values()))
+
+
+def _reads(name: str, expected: dict[str, runs.Run]) -> str:
+    """Links to the rows of the runs whose results a run reads; more than two unfold, else they would fill the table."""
+    sources = runs.sources(expected[name], expected) if name in expected else []
+    listed = ", ".join(f'<a href="#{finish.anchor(source)}">{html.escape(source)}</a>' for source in sources)
+    return f"<details><summary>{len(sources)} runs</summary>{listed}</details>" if len(sources) > 2 else listed
 
 
 def _read(folder: Path, where: str) -> dict[str, dict]:
@@ -181,13 +274,15 @@ def _environments(found: dict[str, dict]) -> dict[str, int]:
     return {environment: number for number, environment in enumerate(distinct, 1)}
 
 
-def _row(name: str, record: dict | None, environments: dict[str, int]) -> str:
+def _row(name: str, record: dict | None, environments: dict[str, int], linked: dict[str, str], reads: str) -> str:
+    title = f"[{name}]({linked[name]})" if name in linked else name
+    first = f'| <span id="{finish.anchor(name)}"></span>{title} '
     if record is None:
-        return f"| {name} | no record | | | | |"
+        return f"{first}| no record | | | | | {reads} |"
     fingerprint = f"`{record['fingerprint'][:8]}`" if record["fingerprint"] else ""
     return (
-        f"| {name} | {record['started_utc']} | {duration(record['seconds'])} | {record['where']} "
-        f"| {environments[_environment(record)]} | {fingerprint} |"
+        f"{first}| {record['started_utc'][:-3]} | {duration(record['seconds'])} | {record['where']} "
+        f"| {environments[_environment(record)]} | {fingerprint} | {reads} |"
     )
 
 
@@ -199,8 +294,9 @@ def _descriptions(environments: dict[str, int]) -> list[str]:
 
 def _description(number: int, hardware: dict, python: str, versions: dict[str, str]) -> str:
     listed = ", ".join(f"{name} {version}" for name, version in versions.items())
+    accelerator = f"{hardware['gpu']}, " if "gpu" in hardware else ""
     return (
-        f"{number}. {hardware['cpu']}, {hardware['cores']} cores, {hardware['memory_gib']:.0f} GiB of memory; "
+        f"{number}. {hardware['cpu']}, {hardware['cores']} cores, {accelerator}{hardware['memory_gib']:.0f} GiB of memory; "
         f"Python {python}; {listed}."
     )
 

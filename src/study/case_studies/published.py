@@ -1,13 +1,14 @@
 """Stage `published`: what the released pairs of CIFAR-100 and ImageNet say, and what our estimates say of them.
 
 Feldman & Zhang (2020, arXiv 2008.03703) released the pairs that their thousands of ResNet-50s selected (`released`). From
-these lists come the counts and histograms of both data sets. Two questions are added:
+these lists come the counts and histograms of both data sets. Three questions are added:
 
 * *Near duplicates.* ciFAIR (Barz & Denzler 2020, arXiv 1902.00423) lists CIFAR-100's test pictures that have a near copy in
   the training set. How many of the pairs are such copies, by influence? (`duplicates_by_band`)
 * *Transfer.* On CIFAR-100 few trials cannot find pairs, but they can test a list of a thousand: noise averages out. Is the
   mean of our influence estimate over the released pairs larger than over random pairs of the same classes, and does it grow
   with the published influence? (`transfer`) The pairs were chosen by other models, so no luck of ours selected them.
+* *C-scores.* Do our estimates rank the training examples as the scores of another publication do? (`published_scores`)
 
 Trials are few and each of them touches every pair, so the errors of single influences are not independent. Standard errors
 leave out whole trials (`jackknife`); permuted masks check them.
@@ -23,7 +24,7 @@ from scipy.stats import binomtest
 from study import data as datasets
 from study import estimation, estimators, quantities
 from study import pairs as pair_table
-from study.case_studies import released
+from study.case_studies import published_scores, released
 from study.data import DataError
 from study.estimators import Estimates
 from study.params import Estimate, Params, Published
@@ -54,35 +55,41 @@ MEMORIZATION = {
 
 
 def run(study: Params) -> dict[str, pd.DataFrame | dict]:
-    """All tables of the stage by name: `counts`, `histograms`, `bars`, `duplicates`, `transfer` and `summary`.
+    """All tables of the stage by name: `counts`, `histograms`, `bars`, `duplicates`, `transfer`, `c_scores` and `summary`.
 
     Raises `DataError` for released files that can neither be found nor fetched, ``ValueError`` for a setting on other data.
     """
     rules = study.published
-    found, listed = sources(rules)
+    found, listed, scores = sources(rules)
     found["CIFAR-100"] = with_kind(found["CIFAR-100"], listed)
-    transfers = [_of_setting(name, study, found["CIFAR-100"]) for name in rules.settings]
+    estimates = {name: _estimates(name, study) for name in rules.settings}
+    transfers = [transfer(ours, found["CIFAR-100"], rules).assign(setting=name) for name, ours in estimates.items()]
+    agreements = [
+        published_scores.agreement(ours, scores, rules.seed).assign(setting=name) for name, ours in estimates.items()
+    ]
     tables = {
         "counts": pd.DataFrame([{"data": name} | counts(frame, name, study.estimate) for name, frame in found.items()]),
         "histograms": pd.concat([histograms(frame).assign(data=name) for name, frame in found.items()], ignore_index=True),
         "bars": pd.concat([_bars(bars).assign(data=name) for name, bars in MEMORIZATION.items()], ignore_index=True),
         "duplicates": duplicates_by_band(found["CIFAR-100"], listed, rules.bands),
         "transfer": pd.concat([pd.DataFrame(columns=TRANSFER), *transfers], ignore_index=True).astype(TRANSFER),
+        "c_scores": pd.concat([pd.DataFrame(columns=C_SCORES), *agreements], ignore_index=True).astype(C_SCORES),
     }
-    return tables | {"summary": summarise(tables, found["CIFAR-100"], listed, rules)}
+    summary = summarise(tables, found["CIFAR-100"], listed, rules)
+    return tables | {"summary": summary | {"c_scores": _scored(tables["c_scores"], found["CIFAR-100"], scores, rules.seed)}}
 
 
-def sources(rules: Published) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
-    """Pairs by data set, and the listed duplicates of CIFAR-100; released, or made up."""
+def sources(rules: Published) -> tuple[dict[str, pd.DataFrame], pd.DataFrame, pd.DataFrame]:
+    """Pairs by data set, the listed duplicates of CIFAR-100 and its C-scores; released, or made up."""
     if rules.source == "made_up":
         return made_up(rules.seed)
-    return {name: released.pairs(name) for name in released.PAIRS}, released.duplicates()
+    return {name: released.pairs(name) for name in released.PAIRS}, released.duplicates(), released.c_scores()
 
 
-def made_up(seed: int, count: int = 60) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
+def made_up(seed: int, count: int = 60) -> tuple[dict[str, pd.DataFrame], pd.DataFrame, pd.DataFrame]:
     """Random pairs of digits of one class in place of the released ones; the strongest third counts as duplicates.
 
-    They mean nothing: with them the pipeline can be tried where the files cannot be had.
+    C-scores are random, too. They mean nothing: with them the pipeline can be tried where the files cannot be had.
     """
     digits, rng = datasets.load("digits"), np.random.default_rng(np.random.SeedSequence(seed))
     test = rng.choice(digits.n_test, count, replace=False)
@@ -90,7 +97,8 @@ def made_up(seed: int, count: int = 60) -> tuple[dict[str, pd.DataFrame], pd.Dat
     infl = np.sort(np.minimum(0.15 + rng.exponential(0.15, count), 1.0))[::-1]
     frame = pd.DataFrame({"train": train, "test": test, "infl": infl, "mem": rng.uniform(0.25, 1, count)})
     listed = frame[: count // 3][["test", "train"]].assign(kind=released.KINDS[1])
-    return {"CIFAR-100": frame, "ImageNet": frame.copy()}, listed
+    scores = pd.DataFrame({"label": digits.y_train, "score": rng.random(digits.n)})
+    return {"CIFAR-100": frame, "ImageNet": frame.copy()}, listed, scores
 
 
 def with_kind(pairs: pd.DataFrame, listed: pd.DataFrame) -> pd.DataFrame:
@@ -187,14 +195,26 @@ TRANSFER = {
 }
 
 
-def _of_setting(name: str, study: Params, pairs: pd.DataFrame) -> pd.DataFrame:
+C_SCORES = {
+    "setting": "string",
+    "score": "string",
+    "examples": "int64",
+    "spearman": float,
+    "std_error": float,
+    "null": float,
+    "reliability": float,
+    "corrected": float,
+}
+
+
+def _estimates(name: str, study: Params) -> Estimates:
     setting = study.setting(name)
     if study.published.source == "released" and setting.data != "cifar100":
         raise ValueError(
             f"published.settings of params.yaml lists {name}, whose data are {setting.data!r}; the released pairs count the "
             "examples of cifar100. Take it off the list"
         )
-    return transfer(estimation.of_setting(name, setting)[0], pairs, study.published).assign(setting=name)
+    return estimation.of_setting(name, setting)[0]
 
 
 def transfer(estimates: Estimates, pairs: pd.DataFrame, rules: Published) -> pd.DataFrame:
@@ -323,6 +343,15 @@ def _duplicates(pairs: pd.DataFrame, listed: pd.DataFrame) -> dict:
         "tests_left": int(left.test.nunique()),
         "tests_listed": int(pairs.loc[pairs.test_listed, "test"].nunique()),
     }
+
+
+def _scored(agreements: pd.DataFrame, pairs: pd.DataFrame, scores: pd.DataFrame, seed: int) -> dict:
+    """The agreement with C-scores in numbers: of the released memorization of influencers, and of each setting of ours."""
+    found = {"released": published_scores.of_influencers(pairs, scores, seed)}
+    for row in agreements.itertuples():
+        quantity = {"value": row.spearman, "std_error": row.std_error}
+        found.setdefault(row.setting, {})[row.score] = quantity | {"null": row.null, "corrected": row.corrected}
+    return found
 
 
 def _transferred(rows: pd.DataFrame) -> dict:

@@ -2,7 +2,8 @@
 
 They are sought in ``$STUDY_DATA/reference/`` (default ``data/reference/``) and downloaded there from their authors if
 missing. The pairs come from the page of Feldman & Zhang (2020, arXiv 2008.03703), without a licence, so only counts of
-them are published here; the list of duplicates from ciFAIR (Barz & Denzler 2020, arXiv 1902.00423).
+them are published here; the list of duplicates from ciFAIR (Barz & Denzler 2020, arXiv 1902.00423); the C-scores, without a
+licence too, from the page of Jiang et al. (2021, arXiv 2002.03206).
 """
 
 import hashlib
@@ -46,6 +47,13 @@ DUPLICATES = Released(
 )
 
 
+C_SCORES = Released(
+    "cifar100-cscores-orig-order.npz",
+    "https://pluskid.github.io/structural-regularity/cscores/cifar100-cscores-orig-order.npz",
+    "8e1f3cfc7075052ae2ff4d4b66441dfe399b0d0e125394675cb52b5cc3c18a3a",
+)
+
+
 def pairs(data: str, root: Path | None = None) -> pd.DataFrame:
     """The released high-influence pairs of ``data``, a key of `PAIRS`: columns train, test (indices), infl, mem.
 
@@ -64,6 +72,12 @@ def duplicates(root: Path | None = None) -> pd.DataFrame:
     listed = pd.read_csv(path_of(DUPLICATES, root))
     kind = np.array(KINDS)[listed.Judgment]
     return pd.DataFrame({"test": listed.TestID, "train": listed.TrainID, "kind": kind})
+
+
+def c_scores(root: Path | None = None) -> pd.DataFrame:
+    """C-scores of CIFAR-100's training examples in the official order: columns label, score. Raises `DataError`."""
+    with np.load(path_of(C_SCORES, root)) as file:
+        return pd.DataFrame({"label": file["labels"], "score": file["scores"]})
 
 
 def path_of(file: Released, root: Path | None = None) -> Path:

@@ -14,6 +14,7 @@ import io
 import json
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,8 @@ PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GREY, BLACK)
 
 # The converter carries Liberation Sans inside itself, so pictures do not depend on the fonts of the machine.
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
+# The attributes of a drawing that hold places and sizes.
+PLACED = ("d", "transform", "x", "x1", "x2", "y", "y1", "y2", "cx", "cy", "r", "width", "height")
 VEGALITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 
 
@@ -136,14 +139,27 @@ def specification(figure: Figure) -> dict:
 
 
 def raster(spec: dict) -> bytes:
-    """The chart as PNG at twice its size on screen, packed again: the converter leaves it five times as large."""
+    """The chart as PNG at twice its size on screen, in 256 colours: the converter leaves it ten times as large."""
     drawn = vl_convert.vegalite_to_png(spec, vl_version=VEGALITE, scale=2, allowed_base_urls=[])
-    return _png(Image.open(io.BytesIO(drawn)).convert("RGB"))
+    image = Image.open(io.BytesIO(drawn)).convert("RGB")
+    return _png(image.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE))
+
+
+def drawing(spec: dict, title: str) -> str:
+    """The chart as SVG that carries its alternative text as a title; less than half of what the converter writes.
+
+    The converter tells the data again in words at every mark, and places marks to a trillionth of a pixel; a
+    hundredth is finer than any screen.
+    """
+    svg = _renumbered(vl_convert.vegalite_to_svg(spec, vl_version=VEGALITE, allowed_base_urls=[]))
+    svg = re.sub(r' (?:aria-[a-z]+|role)="[^"]*"', "", svg)
+    svg = re.sub(rf' (?:{"|".join(PLACED)})="[^"]*"', _rounded, svg)
+    return re.sub(r"^<svg[^>]*>", lambda head: f"{head[0]}<title>{html.escape(title)}</title>", svg)
 
 
 def save(figure: Figure, spec: dict, png: bytes, folder: Path) -> None:
     """Writes `<name>.png`, `<name>.svg` and `<name>.csv` into the folder, each in one step."""
-    svg = _renumbered(vl_convert.vegalite_to_svg(spec, vl_version=VEGALITE, allowed_base_urls=[]))
+    svg = drawing(spec, figure.alt)
     table = figure.table.to_csv(index=False, lineterminator="\n")
     folder.mkdir(parents=True, exist_ok=True)
     for suffix, content in ((".png", png), (".svg", svg.encode()), (".csv", table.encode())):
@@ -185,6 +201,12 @@ def _png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+def _rounded(attribute: re.Match) -> str:
+    if "scale" in attribute[0] or "matrix" in attribute[0]:  # factors, of which a hundredth may be all there is
+        return attribute[0]
+    return re.sub(r"\d+\.\d{3,}(?!\d*e)", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), attribute[0])
+
+
 def _renumbered(svg: str) -> str:
     """The converter numbers clips and gradients through the whole process; here they count from 1 in each drawing."""
     seen: dict[str, str] = {}
@@ -212,8 +234,18 @@ def _downloads(figure: Figure, links: str | None) -> str:
 def _rerun(command: str) -> str:
     if not command:
         return ""
+    preview = _preview(command)
+    quick = f"<p>or, for a preview of this page alone in <code>.preview/</code>:</p><pre>{preview}</pre>" if preview else ""
     return (
         "<details><summary>Draw it from other numbers</summary>"
         "<p>Change a value and run, from the root of the repository:</p>"
-        f"<pre>{html.escape(command)}</pre></details>"
+        f"<pre>{html.escape(command)}</pre>{quick}</details>"
     )
+
+
+def _preview(command: str) -> str:
+    """The command that runs the chapter by itself with the first of its parameters; empty if it has none."""
+    for setting in shlex.split(command.replace("\\\n", " ")):
+        if found := re.fullmatch(r"chapters\.(\w+)\.(\w+=.*)", setting, re.DOTALL):
+            return html.escape(f"python -m study chapter {found[1]} --set {shlex.quote(found[2])}")
+    return ""

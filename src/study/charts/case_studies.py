@@ -3,6 +3,8 @@
 Tables are those of the stages `estimate` and `removal`. Error bars reach two standard errors to each side.
 """
 
+from collections.abc import Sequence
+
 import altair as alt
 import numpy as np
 import pandas as pd
@@ -83,7 +85,7 @@ def memorization_ranked(memorization: pd.DataFrame, mem_threshold: float, shown:
 
 
 def memorized_examples(
-    memorization: pd.DataFrame, pictures: Pictures, name: str, noun: str, classes: tuple[int, ...] | None = None
+    memorization: pd.DataFrame, pictures: Pictures, name: str, noun: str, classes: Sequence[int] | None = None
 ) -> Figure:
     """For each class the examples with memorization nearest to 0, 1/4, 1/2, 3/4 and 1, if one is within 1/8.
 

@@ -11,6 +11,8 @@ from study.charts import BLUE, GREEN, GREY, PURPLE, VERMILION, WIDTH, Figure, pi
 from study.data import Data
 
 FULL, FROZEN = "full networks", "heads on frozen features"
+ACCURACIES = {"subset": "in", "held out": "out", "test": "test"}
+SIDES = ("full networks", "linear heads")  # the columns of `side_by_side` for each data set
 SIDE, CELL = 44, 92  # of a drawn digit, and of the cell it stands in
 
 
@@ -44,6 +46,29 @@ def accuracies(summary: dict) -> Figure:
         "Test accuracy of full networks, and of linear heads trained on subsets over frozen features.",
         "Dots with error bars on one axis, full networks and heads in two colours.",
     )
+
+
+def side_by_side(summaries: dict[tuple[str, str], dict]) -> pd.DataFrame:
+    """Summaries of the stage `estimate` as columns of text, by data set and kind of model.
+
+    Pairs of which chance explains more than half are not counted: the number would be one of noise.
+    """
+    return pd.DataFrame({names: _column(summary) for names, summary in summaries.items()})
+
+
+def _column(summary: dict) -> dict[str, str]:
+    pairs, chance = summary["pairs"], summary["pairs"]["false_discovery"]["value"]
+    accuracies = {f"accuracy, {name}": summary[f"{key}_accuracy"]["value"] for name, key in ACCURACIES.items()}
+    return {
+        "trials": f"{summary['trials']:,}",
+        **{name: f"{value:.2%}" for name, value in accuracies.items()},
+        "mean memorization": f"{summary['mean_memorization']['value']:.2%}",
+        "mean standard error": f"{summary['mean_std_error']:.4f}",
+        "memorized": f"{summary['memorized']['count']:,}",
+        "memorized, permuted": f"{pairs['null_memorized']:,.1f}",
+        "pairs": "too few trials" if chance is None or chance > 0.5 else f"{pairs['count']:,}",
+        "pairs, permuted": f"{pairs['null_count']:,.1f}",
+    }
 
 
 def _accuracy(model: str, side: dict, kind: str) -> dict:

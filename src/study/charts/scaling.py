@@ -13,6 +13,8 @@ TIMED, RECORDED = "timed: one worker × number of workers", "recorded: the whole
 PART_COLOURS = {"masks": PURPLE, "memorization": GREEN, "pairs of one class": BLUE, "all pairs": VERMILION}
 PIXEL_COLOURS = (GREEN, ORANGE, BLUE)
 
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 
 def rates(learners: pd.DataFrame) -> Figure:
     """Models an hour of each setting: by the record of the run, and by the time of one worker on the same cores."""
@@ -133,6 +135,18 @@ def estimation_time(estimation: pd.DataFrame, extrapolated: pd.DataFrame, n: int
         "by a straight line through the logarithms, with its 95 % interval.",
         "Four rising dotted lines on logarithmic axes; each ends at a far point with an error bar.",
     )
+
+
+def shown(value: float) -> str:
+    """A number of a table as text: whole ones in full, very large and small ones as 8.2 × 10¹⁹, a dash for none."""
+    if not np.isfinite(value):
+        return "–"
+    if float(value).is_integer() and abs(value) < 1e9:
+        return f"{int(value):,}"
+    if 1e-3 <= abs(value) < 1e6:
+        return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:,.4g}"
+    digits, exponent = f"{value:.2e}".split("e")
+    return f"{digits} × 10{str(int(exponent)).translate(SUPERSCRIPT)}"
 
 
 def _numbers(*names: str) -> list[alt.Tooltip]:

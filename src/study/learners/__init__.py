@@ -21,7 +21,8 @@ from study.learners.frozen_features import FrozenFeatures
 from study.learners.large_mlp import LargeMlp
 from study.learners.mlp import Mlp
 from study.learners.nearest_neighbour import NearestNeighbour
+from study.learners.own_network import OwnNetwork
 
-Learner = Annotated[Mlp | LargeMlp | NearestNeighbour | FrozenFeatures | ConvNet, Field(discriminator="name")]
+Learner = Annotated[Mlp | LargeMlp | NearestNeighbour | FrozenFeatures | ConvNet | OwnNetwork, Field(discriminator="name")]
 
-__all__ = ["ConvNet", "FrozenFeatures", "LargeMlp", "Learner", "Mlp", "NearestNeighbour"]
+__all__ = ["ConvNet", "FrozenFeatures", "LargeMlp", "Learner", "Mlp", "NearestNeighbour", "OwnNetwork"]

@@ -58,15 +58,15 @@ FORM = """<form class="study-calculator" data-points="{points}" data-n="{n}">
 <p class="controls"><label>Prior <select name="prior"><option value="zipf">Zipf</option>
 <option value="uniform">uniform</option><option value="gap">gap: a head and a thin tail</option></select></label>
 <label>Labels <select name="labels"><option>2</option><option selected>10</option><option>100</option></select></label></p>
-<label>Points N <output name="points-out"></output>
+<label>Points N <span class="value" data-of="points"></span>
 <input type="range" name="points" min="1" max="5" step="0.1"></label>
-<label>Sample size n <output name="n-out"></output>
+<label>Sample size n <span class="value" data-of="n"></span>
 <input type="range" name="n" min="1" max="5" step="0.1"></label>
-<label class="tail">Mass of the tail <output name="tail-out"></output>
+<label class="tail">Mass of the tail <span class="value" data-of="tail"></span>
 <input type="range" name="tail" min="-4" max="-0.3" step="0.1" value="-0.5"></label>
-<label>Refuses points seen at most <output name="refused-out"></output> times
+<label>Refuses points seen at most <span class="value" data-of="refused"></span> times
 <input type="range" name="refused" min="0" max="5" step="1" value="1"></label>
-<label>Privacy of labels ε <output name="epsilon-out"></output>
+<label>Privacy of labels ε <span class="value" data-of="epsilon"></span>
 <input type="range" name="epsilon" min="0" max="10" step="0.25" value="10"></label>
 <p class="told" role="status"></p>
 <table><caption>Error by how often a point is expected in the sample (frequency times n)</caption>
