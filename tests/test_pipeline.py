@@ -89,7 +89,6 @@ TOY = {
     },
     "objection.longtail-mlp": {
         "trainings": [{"epochs": 20, "weight_decay": 0.0}, {"epochs": 4, "weight_decay": 0.001}],
-        "nearest_neighbour": False,
         "repeats": 3,
         "draws": 3,
         "excluded": [0.1, 0.5],

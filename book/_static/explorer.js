@@ -34,7 +34,7 @@
     node.style.width = node.style.height = `${side}px`;
     if (tour.pixels) {
       const zoom = side / tour.pixels[1];
-      node.style.backgroundImage = `url("${tour.folder}/${tour.name}-${sheet}.png")`;
+      node.style.backgroundImage = `url("${tour.folder}/${tour.name}-${sheet}.webp")`;
       node.style.backgroundSize = `${tour.across * tour.pixels[1] * zoom}px auto`;
       node.style.backgroundPosition = `${-(place % tour.across) * side}px ${-Math.floor(place / tour.across) * side}px`;
     }

@@ -66,13 +66,13 @@ def strongest(pairs: pd.DataFrame, examples: pd.DataFrame) -> pd.DataFrame:
 
 
 def write(tour: Tour, folder: Path) -> None:
-    """Write ``<name>.mjs``, and with pictures ``<name>-train.png`` and ``<name>-test.png``, into ``folder``."""
+    """Write ``<name>.mjs``, and with pictures ``<name>-train.webp`` and ``<name>-test.webp``, into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     content = f"window.studyExplorer({json.dumps(packed(tour), separators=(',', ':'))});\n"
     _put(folder / f"{tour.name}.mjs", content.encode())
     if tour.pictures.train is not None:
-        _put(folder / f"{tour.name}-train.png", sheet(tour.pictures.train[tour.examples["index"]]))
-        _put(folder / f"{tour.name}-test.png", sheet(tour.pictures.test[tour.tests]))
+        _put(folder / f"{tour.name}-train.webp", sheet(tour.pictures.train[tour.examples["index"]]))
+        _put(folder / f"{tour.name}-test.webp", sheet(tour.pictures.test[tour.tests]))
 
 
 def _put(path: Path, content: bytes) -> None:
@@ -107,7 +107,10 @@ def _packed_influences(rows: pd.DataFrame | None, places: dict[int, int]) -> lis
 
 
 def sheet(pictures: np.ndarray) -> bytes:
-    """Pictures ``(k, h, w)`` (ink on white) or ``(k, h, w, 3)`` in rows of `ACROSS`, as one PNG; uint8 or in [0, 1]."""
+    """Pictures ``(k, h, w)`` (ink on white) or ``(k, h, w, 3)`` in rows of `ACROSS`, as one WebP; uint8 or in [0, 1].
+
+    Grey ones without loss. Colour photographs as PNG would be most of the site; at this quality the eye sees no difference.
+    """
     x = pictures if pictures.dtype == np.uint8 else np.rint(pictures * 255).astype(np.uint8)
     x = 255 - x if x.ndim == 3 else x
     rows = max(-(-len(x) // ACROSS), 1)
@@ -115,7 +118,9 @@ def sheet(pictures: np.ndarray) -> bytes:
     full[: len(x)] = x
     grid = full.reshape(rows, ACROSS, *x.shape[1:]).swapaxes(1, 2)
     buffer = io.BytesIO()
-    Image.fromarray(grid.reshape(rows * x.shape[1], ACROSS * x.shape[2], *x.shape[3:])).save(buffer, "PNG", optimize=True)
+    Image.fromarray(grid.reshape(rows * x.shape[1], ACROSS * x.shape[2], *x.shape[3:])).save(
+        buffer, "WEBP", lossless=x.ndim == 3, quality=90, method=6
+    )
     return buffer.getvalue()
 
 
