@@ -59,14 +59,19 @@ def test_under_each_figure_stands_the_run_that_drew_it():
     assert "status.html" not in finish.mended(page(figures))
 
 
-def test_a_downloaded_notebook_keeps_its_pictures_text_and_tables_but_not_the_data_behind_a_picture():
+def test_a_downloaded_notebook_keeps_text_and_tables_and_describes_its_figures():
     chart = {"data": {"image/png": "AAAA", "text/html": "<figure>", "text/plain": "A line."}}
     table = {"data": {"text/html": "<table>", "text/plain": "a"}}
     cells = [{"cell_type": "markdown", "source": "ℓ"}, {"cell_type": "code", "outputs": [chart, table], "source": "show()"}]
     slim = finish.slimmed(json.dumps({"cells": cells, "nbformat": 4}))
     kept = json.loads(slim)
-    assert kept["cells"][1]["outputs"] == [{"data": {"image/png": "AAAA", "text/plain": "A line."}}, table]
+    assert kept["cells"][1]["outputs"] == [{"data": {"text/plain": "A line."}}, table]
     assert kept["cells"][0] == cells[0] and "ℓ" in slim
+
+
+def test_what_unfolds_stands_in_no_paragraph():
+    told = finish.mended(page("<td><p><details><summary>2</summary><a>x</a></details></p></td><p>other</p>"))
+    assert "<td><details><summary>2</summary><a>x</a></details></td><p>other</p>" in told
 
 
 ICONS = (

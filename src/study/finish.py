@@ -71,12 +71,15 @@ def anchor(run: str) -> str:
 
 
 def slimmed(notebook: str) -> str:
-    """A notebook for download whose figures are pictures: what draws them again is its own code."""
+    """A notebook for download: a figure is the words that describe it until its own code draws it again.
+
+    Figures stand on the pages, in three formats beside them, and would be a sixth of the site if notebooks had them too.
+    """
     content = json.loads(notebook)
     for cell in content["cells"]:
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
-                output["data"].pop("text/html", None)
+                output["data"] = {"text/plain": output["data"].get("text/plain", "a figure")}
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -130,8 +133,9 @@ def _without_styles(body: str) -> tuple[str, str]:
 
 
 def _without_obsolete(body: str) -> str:
-    """Attributes that the standard no longer has; and a heading without words is a cell like others."""
+    """Attributes that the standard no longer has; what unfolds is no part of a paragraph; a heading has words."""
     body = body.replace(' autocorrect="off"', "")
+    body = re.sub(r"<p>(<details>.*?</details>)</p>", r"\1", body, flags=re.DOTALL)
     attributes = re.compile(r' (?:border|valign|halign|align)="[^"]*"')
     body = re.sub(r"<(?:table|thead|tbody|tr|th|td)\b[^>]*>", lambda tag: attributes.sub("", tag[0]), body)
     return re.sub(r"<th\b([^>]*)>\s*</th>", r"<td\1></td>", body)
