@@ -103,6 +103,13 @@ def test_the_same_book_gives_the_same_bytes(book, pdf, tmp_path):
     assert supplement.build(book, EDITION, tmp_path / "again.pdf").read_bytes() == pdf.read_bytes()
 
 
+def test_how_many_nodes_the_browser_made_before_the_book_leaves_no_trace(pdf):
+    written = pdf.read_bytes()
+    later = supplement.TAG_NAME.sub(lambda name: b"(node%08d)" % (int(name[1]) + 1), written)
+    assert later != written and len(set(supplement.TAG_NAME.findall(written))) >= 14
+    assert supplement.renumbered(later) == written
+
+
 def faulty(book, folder, text: str):
     """A book of one page that holds `text`, with the style and the scripts of `book`."""
     static = folder / "book" / "_build" / "html" / "_static"

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from io import BytesIO
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
@@ -47,6 +48,7 @@ PRINTED_WIDTH = 642  # CSS pixels between the margins: 170 of A4's 210 millimetr
 SMALLEST_TABLE = 0.55  # of its size, which is 8.5 points; below that nobody reads it
 DOTS_A_PIXEL = 2  # 225 dots an inch at the size of print.css
 PATIENCE = 600_000  # milliseconds until a page that does not load is given up; a busy machine takes a minute
+TAG_NAME = re.compile(rb"\(node(\d{8})\)")  # of a cell of a table in the tags of a PDF
 BLANK = "000"  # stands for a page number that is not known yet
 
 
@@ -358,8 +360,18 @@ def _finished(raw: Path, edition: Edition, out: Path) -> None:
     # Chromium draws the identity of a file at random; a fixed one does no harm, for the title page has the version.
     identity = ByteStringObject(edition.version.encode().ljust(16)[:16])
     writer._ID = ArrayObject([identity, identity])
+    written = BytesIO()
+    writer.write(written)
     out.parent.mkdir(parents=True, exist_ok=True)
-    writer.write(out)
+    out.write_bytes(renumbered(written.getvalue()))
+
+
+def renumbered(pdf: bytes) -> bytes:
+    """The file with its tagged cells named 0, 1, ... in their order. Chromium names a cell after the count of nodes it
+    had made before, those of its own start included, and that varies; the names keep their length, so no offset moves."""
+    names = sorted(set(TAG_NAME.findall(pdf)))
+    ranks = {name: b"%08d" % rank for rank, name in enumerate(names)}
+    return TAG_NAME.sub(lambda match: b"(node" + ranks[match[1]] + b")", pdf)
 
 
 HAS_FONT = """() => {
