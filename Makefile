@@ -16,7 +16,7 @@ book: $(READY) ## environment, published results, pipeline, site in book/_build/
 	@echo "open book/_build/html/index.html"
 
 test: $(READY) ## unit tests, planted truths, a toy run of the whole pipeline, the site in a browser
-	pytest --numprocesses auto --dist loadfile
+	pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --durations 15
 
 release: $(READY) ## site, data, PDF, citation, manifest and checksums of this version in release/<version>
 	python -m study release

@@ -221,14 +221,14 @@ def faults_of_markup(path: Path) -> list[str]:
     return [f"line {line}: {PARSE_ERRORS[code] % names}" for (line, _), code, names in parser.errors]
 
 
-def faults_of_views(browser: Browser, path: Path) -> list[str]:
-    """All that is wrong with one page: opened once, then shown at every width in light and in dark."""
+def faults_of_views(browser: Browser, path: Path, views=VIEWS) -> list[str]:
+    """All that is wrong with one page: opened once, then shown at every width in light and in dark, or in `views`."""
     told = [f"{path.name}: {fault}" for fault in faults_of_markup(path)]
     with opened(browser, DESKTOP, "light") as (page, complaints):
         visit(page, path)
         whole = [*faults_of_structure(page), *faults_of_formulas(page), *faults_of_access(page)]
         told += [f"{path.name}: {fault}" for fault in whole]
-        for size, scheme in VIEWS:
+        for size, scheme in views:
             resize(page, size, scheme)
             rules = SCROLLING + COLOURS * ((size, scheme) == (PHONE, "dark"))
             found = [*faults_of_width(page), *faults_of_charts(page), *faults_of_access(page, rules)]
@@ -244,9 +244,9 @@ def faults_of_pages(paths: list[Path]) -> list[str]:
         return [fault for path in paths for fault in faults_of_views(browser, path)]
 
 
-def faults_of_site(browser: Browser, folder: Path) -> list[str]:
-    """All that is wrong with any page at any width, with the links between pages, and with the weight of the whole."""
-    seen = [faults_of_views(browser, path) for path in pages(folder)]
+def faults_of_site(browser: Browser, folder: Path, views=VIEWS) -> list[str]:
+    """All that is wrong with any page in any of `views`, with the links between pages, and with the weight of the whole."""
+    seen = [faults_of_views(browser, path, views) for path in pages(folder)]
     return [fault for faults in seen for fault in faults] + faults_of_whole(browser, folder)
 
 

@@ -19,6 +19,11 @@ SMALL = {
 }
 
 
+def pytest_collection_modifyitems(items):
+    """The run of the whole pipeline, which takes longest, comes first: spread over cores, none waits for it."""
+    items.sort(key=lambda item: item.path.stem != "test_pipeline")
+
+
 @pytest.fixture(autouse=True)
 def _undisturbed(monkeypatch):
     """Nothing of the user's shell reaches a test."""
