@@ -11,8 +11,7 @@ help: ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/'
 
 book: $(READY) ## environment, published results, pipeline, site in book/_build/html
-	dvc pull --quiet --allow-missing
-	dvc repro
+	@start=$$(date +%s) && dvc pull --quiet --allow-missing && dvc repro && python -m study times $$start
 	@echo "open book/_build/html/index.html"
 
 test: $(READY) ## unit tests, planted truths, a toy run of the whole pipeline, the site in a browser
@@ -41,7 +40,7 @@ $(READY): requirements.lock pyproject.toml
 	rm -rf $(VENV)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in [(3, 11), (3, 12)])' \
 	  || { echo "Python 3.11 or 3.12 is needed: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
-	if command -v uv >/dev/null; then \
+	@start=$$(date +%s); if command -v uv >/dev/null; then \
 	  uv venv --quiet --python $(PYTHON) $(VENV) && \
 	  uv pip install --quiet --python $(VENV)/bin/python --require-hashes -r requirements.lock && \
 	  uv pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation --editable . ; \
@@ -49,5 +48,5 @@ $(READY): requirements.lock pyproject.toml
 	  $(PYTHON) -m venv $(VENV) && \
 	  $(VENV)/bin/python -m pip install --quiet --require-hashes -r requirements.lock && \
 	  $(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable . ; \
-	fi
+	fi && echo "environment: $$(($$(date +%s) - start)) s"
 	touch $(READY)

@@ -238,8 +238,12 @@ def test_the_toy_site_opens_in_a_browser_without_a_fault(toy):
         assert look.faults_of_site(browser, toy / "book/_build/html", extremes) == []
 
 
-def test_a_second_repro_runs_nothing_but_the_site(toy):
-    assert stages_run(run(toy, "dvc", "repro")) == {"site"}
+def test_a_second_repro_runs_nothing_and_leaves_the_site_as_it_is(toy):
+    page = toy / "book/_build/html/index.html"
+    before = page.stat().st_mtime_ns
+    told = run(toy, "dvc", "repro")
+    assert stages_run(told) == {"site"} and "is up to date" in told
+    assert page.stat().st_mtime_ns == before
 
 
 def test_one_changed_number_runs_what_depends_on_it_and_nothing_else(toy):

@@ -226,11 +226,6 @@ def test_a_run_of_this_machine_stands_before_the_published_one(tmp_path):
     assert "| published | 1 | `cccc` |" in page
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(0.42, "0.4 s"), (9.6, "10 s"), (59.7, "1 min 00 s"), (7384, "2 h 03 min")])
-def test_durations_are_said_as_a_reader_would(seconds, said):
-    assert site.duration(seconds) == said
-
-
 def test_a_warning_anywhere_in_the_book_stops_the_build(tmp_path):
     book = small_book(tmp_path)
     (book / "_toc.yml").write_text("format: jb-book\nroot: index\n")

@@ -124,12 +124,27 @@ def claims(readme: Annotated[bool, typer.Option("--readme", help="also renew the
 
 @app.command()
 def site():
-    """Build the site from the executed chapters into book/_build/html."""
+    """Build the site from the executed chapters into book/_build/html, unless it is there and nothing has changed."""
+    from study import freshness
+
+    html = Path("book/_build/html")
+    if freshness.fresh(html):
+        typer.echo(f"{html} is up to date")
+        return
     from study import site
 
     with notebooks.recorded("site"):
-        html = site.build()
+        site.build()
+    freshness.leave_stamp(html)
     typer.echo(f"wrote {html}")
+
+
+@app.command()
+def times(since: Annotated[float, typer.Argument(help="seconds of the epoch, as `date +%s` prints them")]):
+    """Print which runs of the pipeline took how long since a time."""
+    from study import times
+
+    typer.echo(times.told(since))
 
 
 @app.command()

@@ -26,6 +26,7 @@ import yaml
 from study import cards, claims, finish, runs, tables
 from study.charts import VEGALITE, drawing
 from study.notebooks import run_name, write_text
+from study.times import duration
 
 # SVG output with all TeX extensions in one file: the variant that needs neither fonts nor further scripts, which
 # some browsers refuse to load from a parent folder of the file system.
@@ -299,18 +300,6 @@ def _description(number: int, hardware: dict, python: str, versions: dict[str, s
         f"{number}. {hardware['cpu']}, {hardware['cores']} cores, {accelerator}{hardware['memory_gib']:.0f} GiB of memory; "
         f"Python {python}; {listed}."
     )
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a reader says them: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 10 min`."""
-    whole = round(seconds)
-    if whole < 10:
-        return f"{seconds:.1f} s"
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def _configuration(book: Path, repository: str | None) -> Path:
