@@ -19,6 +19,7 @@ from urllib.parse import unquote, urldefrag, urlparse
 
 import html5lib
 from axe_playwright_python.base import AXE_SCRIPT
+from captions import faults_of_captions
 from html5lib.constants import E as PARSE_ERRORS
 from playwright.sync_api import Browser, Page, TimeoutError, sync_playwright
 
@@ -223,7 +224,7 @@ def faults_of_markup(path: Path) -> list[str]:
 
 def faults_of_views(browser: Browser, path: Path, views=VIEWS) -> list[str]:
     """All that is wrong with one page: opened once, then shown at every width in light and in dark, or in `views`."""
-    told = [f"{path.name}: {fault}" for fault in faults_of_markup(path)]
+    told = [f"{path.name}: {fault}" for fault in (*faults_of_markup(path), *faults_of_captions(path))]
     with opened(browser, DESKTOP, "light") as (page, complaints):
         visit(page, path)
         whole = [*faults_of_structure(page), *faults_of_formulas(page), *faults_of_access(page)]

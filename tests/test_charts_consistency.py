@@ -120,7 +120,7 @@ def transfer_table() -> pd.DataFrame:
 def test_transfer_shows_a_band_a_point_and_says_where_nothing_was_run():
     figure = published.transfer(transfer_table())
     assert figure.table.ours.tolist() == [0.1, 0.4]
-    assert "net 48" in figure.caption
+    assert "48 trials of " in figure.caption
     empty = published.transfer(transfer_table()[:0])
     assert "published.settings" in empty.caption
     assert drawn(empty) != drawn(figure)

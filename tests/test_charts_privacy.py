@@ -65,7 +65,7 @@ def test_who_pays_holds_every_accuracy_of_every_training(training):
     table = figure.table.set_index(["data", "quantity", "condition"]).value
     assert len(table) == 2 * 4 * len(CONDITIONS)
     assert table["digits", "head, new examples", "ε = 8"] == pytest.approx(0.37)
-    assert "digits 30, long-tailed mixture 30" in figure.caption
+    assert "30 networks a training; long-tailed mixture: " in figure.caption
     assert drawn(figure).startswith(b"\x89PNG")
 
 

@@ -128,6 +128,16 @@ def test_each_learner_is_the_settings_own_but_for_its_training(digits, small):
     assert objection.name_of(Training(epochs=1, weight_decay=0.0)) == "1 epoch"
 
 
+def test_a_longer_training_may_see_every_example_in_every_epoch(digits):
+    large = params.load(PARAMS).setting("mnist-mlp").learner
+    own = Training.of(large)
+    whole = Training(epochs=9, weight_decay=0.0, skip_below=0.0)
+    study = replace(few_digits(digits, {"train": [], "test": []}), section=section(trainings=(own, whole)))
+    found = objection.learners(replace(study, setting=setting("digits-mlp", large)))
+    assert found[objection.name_of(own)] == large and large.skip_below > 0
+    assert found["9 epochs of all examples"] == large.model_copy(update={"epochs": 9, "skip_below": 0.0})
+
+
 def test_a_training_selects_what_it_memorizes_itself(mixture):
     exact = objection.own_memorization(mixture, NEIGHBOUR)
     assert exact == pytest.approx(mixture.mem)
@@ -325,6 +335,12 @@ def test_the_stage_saves_every_part(folder, digits, small):
     ("name", "changes", "learner", "message"),
     [
         ("digits-mlp", {"trainings": (Training(epochs=9, weight_decay=0.0),)}, None, "lacks the setting's own training"),
+        (
+            "digits-mlp",
+            {"trainings": (Training(epochs=9, weight_decay=0.0, skip_below=0.0),)},
+            None,
+            "has skip_below .9 epochs of all examples., which only large_mlp has",
+        ),
         ("digits-mlp", {"restored": "members"}, None, "sub-populations of 'digits' are not known"),
         ("digits-mlp", {}, NEIGHBOUR, "has learner 'nearest_neighbour'; a multilayer perceptron is needed"),
     ],

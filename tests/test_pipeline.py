@@ -34,7 +34,17 @@ TOY = {
     "long_tail": {"n": 100, "n_large": 200, "draws": 40, "prior_draws": 40, "example_points": 1500, "example_draws": 5},
     "localization": {"networks": 3, "representations": 2, "heads": 20, "bootstrap": 20},
     "frozen_layers.digits-mlp": {"representations": 1, "heads": 20},
+    "frozen_layers.mnist-mlp-deep": {"representations": 1, "heads": 20},
     "relatives.digits-mlp": {
+        "ratios": [0.3, 0.7],
+        "trials": 20,
+        "shuffled_trials": 10,
+        "lengths": [1, 4],
+        "networks": 2,
+        "directions": 1,
+        "bootstrap": 20,
+    },
+    "relatives.mnist-mlp": {
         "ratios": [0.3, 0.7],
         "trials": 20,
         "shuffled_trials": 10,
@@ -46,6 +56,7 @@ TOY = {
     "chapters.case_studies": {"cifar_shown": 3},
     "consistency": {"replicates": 3, "shuffles": 1},
     "published": {"source": "made_up", "controls": 2, "groups": 10, "permutations": 3},
+    "published_removal": {"source": "made_up", "random": [300], "repeats": 2},
     "capacity": {
         "points": [16, 64],
         "pictures": ["digits"],
@@ -88,6 +99,14 @@ TOY = {
         "excluded": [0.1, 0.5],
         "restored_repeats": 4,
         "folds": 1,
+    },
+    "objection.mnist-mlp": {
+        "trainings": [{"epochs": 4, "weight_decay": 0.0}, {"epochs": 6, "weight_decay": 0.001}],
+        "own_trials": 20,
+        "repeats": 3,
+        "draws": 3,
+        "excluded": [0.1, 0.5],
+        "restored_repeats": 4,
     },
     "objection.longtail-mlp": {
         "trainings": [{"epochs": 20, "weight_decay": 0.0}, {"epochs": 4, "weight_decay": 0.001}],

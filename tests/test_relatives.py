@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.spatial.distance import cdist
 
 from study import data, estimation, params, tables, trials
 from study.case_studies import relatives
@@ -50,6 +51,7 @@ def test_memorization_is_accuracy_in_less_consistency_of_fresh_models(stage):
     identity = stage[0]["identity"]
     assert abs(identity["difference"]["value"]) < 0.005
     assert identity["within"] > 0.95
+    assert abs(identity["elsewhere"]["value"]) > 0.01
 
 
 def test_every_proxy_agrees_with_memorization_and_shuffled_ones_do_not(stage):
@@ -93,6 +95,23 @@ def test_a_profile_counts_only_models_that_did_not_see_the_example(section, sett
     assert np.array_equal(found.counts, expected)
 
 
+def test_inconsistent_examples_are_counted_by_all_models_and_by_each_half():
+    c_scores = np.array([[0.2, 0.4], [0.4, 0.9], [0.6, 0.1], [np.nan, 0.1]])
+    found = relatives.Profile(c_scores, c_scores, c_scores, np.stack([c_scores, 1 - c_scores]))
+    assert relatives.inconsistent(found) == {"count": {"value": 3, "std_error": 1.0}, "halves": [3, 1]}
+
+
+def test_the_halves_are_made_of_different_models(section, setting, monkeypatch):
+    def predict(learner, data, members, seeds, client, title):
+        early = np.arange(len(members)) % 60 < 30  # of each ratio the first half of the models is right about everything
+        return np.where(early[:, None], data.y_train, -2), None
+
+    monkeypatch.setattr(relatives.trials, "predict", predict)
+    found = relatives.profile(section, setting, data.load("digits"), None)
+    assert (found.halves[0] == 1).all() and (found.halves[1] == 0).all()
+    assert 0.2 < found.held_out.mean() < 0.8
+
+
 def test_curvature_is_the_trace_of_the_squared_hessian(section):
     torch.manual_seed(0)
     sizes = [(16, 12), (12, 3)]
@@ -127,7 +146,7 @@ def test_density_is_high_among_classmates_and_low_among_strangers():
     x = np.concatenate([rng.normal(0, 0.1, (50, 4)), rng.normal(5, 0.1, (50, 4))]).astype(np.float32)
     y = np.repeat([0, 1], 50)
     y[0] = 1  # a stranger among class 0
-    found, blind = relatives.density(x, y), relatives.density(x, None)
+    found, blind = relatives.density(x, y)
     assert found.argmin() == 0 and found[0] < 0 and (np.delete(found, 0) > 0).all()
     assert (blind > 0).all() and np.corrcoef(found[1:], blind[1:])[0, 1] > 0.9
 
@@ -135,6 +154,10 @@ def test_density_is_high_among_classmates_and_low_among_strangers():
 def test_scores_do_not_depend_on_the_size_of_blocks(digits, monkeypatch):
     x = digits.x_train.reshape(digits.n, -1)
     whole = relatives.density(x, digits.y_train)
+    distance = cdist(x, x) + np.diag(np.full(digits.n, np.inf))
+    weight = np.exp(-((distance / distance.min(1).mean()) ** 2) / 2)
+    sign = np.where(digits.y_train[:, None] == digits.y_train, 1, -1)
+    assert np.allclose(whole, [(weight * sign).mean(1), weight.mean(1)], rtol=1e-4, atol=1e-6)
     monkeypatch.setattr(relatives, "ROWS", 300)
     assert np.allclose(relatives.density(x, digits.y_train), whole)
 

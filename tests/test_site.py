@@ -261,6 +261,7 @@ def test_the_checks_see_what_they_are_there_for(browser, tmp_path):
         "empty: no marks drawn",
         "empty: no alternative text",
         "empty: no caption",
+        "empty: the caption does not say on how many examples",
         'empty: "" for download',
         "outside request: https://example.org",
         "console: complaint",

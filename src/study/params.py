@@ -362,10 +362,14 @@ class FrozenLayers(Closed):
 
 
 class Training(Closed):
-    """Part of `objection`: how long a network of the setting is trained, and with what weight decay."""
+    """Part of `objection`: how long a network of the setting is trained, and with what weight decay.
+
+    ``skip_below: 0`` has a `LargeMlp` see every example in every epoch; it keeps its own way of skipping by default.
+    """
 
     epochs: PositiveInt
     weight_decay: Annotated[float, Field(ge=0)]
+    skip_below: Annotated[float, Field(ge=0)] | None = None
 
     @classmethod
     def of(cls, learner: Mlp | LargeMlp) -> Self:
@@ -480,6 +484,19 @@ class Published(Closed):
         if sorted(set(edges)) != list(edges):
             raise ValueError("edges of bands must ascend")
         return edges
+
+
+class PublishedRemoval(Closed):
+    """Stage `published_removal`: training without the released influencers of CIFAR-100, and without random examples.
+
+    ``random`` lists sizes of random sets besides that of the influencers; ``source`` as in `Published`.
+    """
+
+    source: Literal["released", "made_up"]
+    setting: str
+    random: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    repeats: AtLeastTwo
+    seed: NonNegativeInt
 
 
 class Pictures(Closed):
@@ -675,6 +692,7 @@ class Params(Closed):
     scaling: Scaling
     consistency: Consistency
     published: Published
+    published_removal: PublishedRemoval
     memorizers: Memorizers
     privacy: Privacy
     own_data: OwnData

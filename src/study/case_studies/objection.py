@@ -17,9 +17,13 @@ that measure nothing here.
 
 On digits the stage takes two and a half minutes of a core, on the long tail three quarters of one (November 2026). With 24
 networks in each arm the standard error of an excess loss is about 0.1 points on digits, of which 1.4 are lost.
+
+On MNIST the longest training sees every example in every epoch: networks that leave out what they have learned forget
+some of it when they are trained for longer (12 epochs fit 99.71 % of the training set, four fit 99.85 %).
 """
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -28,7 +32,9 @@ from distributed import Client
 from study import data as datasets
 from study import pairs as high_influence
 from study import tables
+from study.case_studies import neighbours
 from study.case_studies.leakage import compare_splits, exclusions
+from study.case_studies.parts import Parts
 from study.case_studies.refits import (
     EVERYTHING,
     INFLUENCERS,
@@ -42,7 +48,7 @@ from study.case_studies.refits import (
     with_controls,
 )
 from study.case_studies.restoration import restore
-from study.learners import LargeMlp, Mlp, NearestNeighbour, nearest_neighbour
+from study.learners import LargeMlp, Mlp, NearestNeighbour
 from study.params import Estimate, Objection, Setting, Training
 from study.quantities import mean, ratio
 from study.subsets import subset_size
@@ -58,7 +64,8 @@ def run(name: str, section: Objection, setting: Setting, rule: Estimate, client:
     data, mem = datasets.load(setting.data), tables.load(name, "memorization").mem.to_numpy()
     chosen = high_influence.select(tables.load(name, "pairs"), rule.mem_threshold, rule.infl_threshold, rule)
     study = Study(section, setting, rule, data, mem, chosen, client)
-    trained = {learner: train_again(study, learner) for learner in learners(study)}
+    kept = parts_of(study)
+    trained = {learner: train_again(study, learner, kept) for learner in learners(study)}
     own = trained[name_of(Training.of(setting.learner))]
     summary = {"setting": name, "repeats": section.repeats, "n": data.n, "n_test": data.n_test, "pairs": len(chosen)}
     summary |= {"influencers": int(study.influencer.sum()), "affected": int(study.affected.sum())}
@@ -69,13 +76,25 @@ def run(name: str, section: Objection, setting: Setting, rule: Estimate, client:
         if len(table):
             tables.save(f"objection/{name}", part, table)
     tables.save(f"objection/{name}", "summary", summary)
+    kept.forget()
     return summary
+
+
+def parts_of(study: Study) -> Parts:
+    """Where the trainings are kept while others are still under way."""
+    depends = study.section.model_dump_json(), study.rule.model_dump_json(), study.setting.fingerprint(study.data)
+    return Parts("objection", *depends, np.packbits(study.influencer).tobytes(), Path(__file__).read_text())
 
 
 def check(name: str, section: Objection, setting: Setting) -> None:
     """Raise ``ValueError`` where the section asks of the setting what it does not have."""
     if not isinstance(setting.learner, Mlp | LargeMlp):
         raise ValueError(f"setting {name!r} has learner {setting.learner.name!r}; a multilayer perceptron is needed")
+    skipping = [name_of(each) for each in section.trainings if each.skip_below is not None]
+    if skipping and not isinstance(setting.learner, LargeMlp):
+        raise ValueError(
+            f"objection.{name}.trainings has skip_below ({skipping[0]}), which only large_mlp has; leave it out"
+        )
     if (own := Training.of(setting.learner)) not in section.trainings:
         raise ValueError(
             f"objection.{name}.trainings lacks the setting's own training ({name_of(own)}), to which the others are compared"
@@ -90,29 +109,49 @@ def check(name: str, section: Objection, setting: Setting) -> None:
 def name_of(training: Training) -> str:
     """The name of a training in tables and figures."""
     epochs = f"{training.epochs} epoch{'s' if training.epochs > 1 else ''}"
+    epochs += " of all examples" if training.skip_below == 0 else ""
     return f"{epochs}, weight decay {training.weight_decay:g}" if training.weight_decay else epochs
 
 
 def learners(study: Study) -> dict:
     """The learners to compare by name: the setting's own with each training, and perhaps the nearest-neighbour rule."""
-    found = {name_of(each): study.setting.learner.model_copy(update=each.model_dump()) for each in study.section.trainings}
+    found = {
+        name_of(each): study.setting.learner.model_copy(update=each.model_dump(exclude_none=True))
+        for each in study.section.trainings
+    }
     return found | ({"nearest neighbour": NearestNeighbour(models_at_once=100)} if study.section.nearest_neighbour else {})
 
 
-def train_again(study: Study, name: str) -> Arms:
-    """Models of one learner without the setting's influencers, without what the learner itself memorizes, and controls."""
+def train_again(study: Study, name: str, kept: Parts) -> Arms:
+    """Models of one learner without the setting's influencers, without what the learner itself memorizes, and controls.
+
+    Its memorization and its results are parts that are ``kept``.
+    """
     learner, section = learners(study)[name], study.section
     masks = {INFLUENCERS: study.influencer}
     if section.own_trials or isinstance(learner, NearestNeighbour):
-        masks[OWN] = own_memorization(study, learner) >= study.rule.mem_threshold
+        memorized = kept.keep(f"{name}, memorization", ("mem",), lambda: {"mem": own_memorization(study, learner)})
+        masks[OWN] = memorized["mem"] >= study.rule.mem_threshold
     removed = with_controls(masks, study.data.y_train, section.repeats, section.seed)
-    return retrain(learner, study.data, removed, section.seed, study.client)
+    found = kept.keep(name, ("fitted", *removed), lambda: _results(study, learner, removed))
+    return Arms(removed, {arm: found[arm] for arm in removed}, found["fitted"])
+
+
+def _results(study: Study, learner, removed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Which tests are right in each arm, and under ``fitted`` the accuracy on what the first arm was trained on."""
+    data = study.data
+    if not isinstance(learner, NearestNeighbour):
+        arms = retrain(learner, data, removed, study.section.seed, study.client)
+        return {"fitted": arms.fitted, **arms.correct}
+    ranked = neighbours.nearest(data, "test")
+    right = {arm: neighbours.labels(ranked, ~mask, data.y_train) == data.y_test for arm, mask in removed.items()}
+    return {"fitted": np.ones(study.section.repeats), **right}  # an example that it has seen is its own nearest
 
 
 def own_memorization(study: Study, learner) -> np.ndarray:
     """Memorization by ``learner``, float ``(n,)``: from trials of its own, of the nearest-neighbour rule in closed form."""
     if isinstance(learner, NearestNeighbour):
-        return nearest_neighbour.memorization(study.data, subset_size(study.data.n, study.setting.ratio))
+        return neighbours.memorization(study.data, subset_size(study.data.n, study.setting.ratio))
     return fresh_estimates(study, learner, study.data).memorization.mem.to_numpy()
 
 

@@ -225,7 +225,7 @@ def transfer(estimates: Estimates, pairs: pd.DataFrame, rules: Published) -> pd.
     deviation of ``ours`` when the rows of the masks are permuted. Raises `DataError` if a pair is not of one class: then
     the data are not in the order in which the pairs count them.
     """
-    _check_order(estimates, pairs)
+    check_order(estimates.train_labels, estimates.test_labels, pairs)
     rng = np.random.default_rng(np.random.SeedSequence(rules.seed))
     others = control_pairs(estimates, pairs, rules.controls, rng)
     groups = _groups(pairs, rules.bands)
@@ -242,8 +242,9 @@ def transfer(estimates: Estimates, pairs: pd.DataFrame, rules: Published) -> pd.
     return pd.DataFrame(groups).assign(trials=estimates.trials, **columns, **null)
 
 
-def _check_order(estimates: Estimates, pairs: pd.DataFrame) -> None:
-    labels = estimates.train_labels, estimates.test_labels
+def check_order(train_labels: np.ndarray, test_labels: np.ndarray, pairs: pd.DataFrame) -> None:
+    """Raise `DataError` unless every pair is of one class, as in data of the order that the list counts in."""
+    labels = train_labels, test_labels
     sides = (pairs.train.to_numpy(), pairs.test.to_numpy())
     outside = any(side.max() >= len(own) for side, own in zip(sides, labels))
     if outside or (wrong := int((labels[0][sides[0]] != labels[1][sides[1]]).sum())):

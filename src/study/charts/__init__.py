@@ -15,7 +15,7 @@ import json
 import os
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import altair as alt
@@ -83,7 +83,7 @@ class Figure:
     """A chart with all that a reader needs besides it.
 
     `table` has one row a mark, or the rows the marks were counted from: it is the CSV offered for download.
-    `caption` may contain formulas as \\( ... \\).
+    `caption` may contain formulas as \\( ... \\), and ends with what the figure rests on, see `resting_on`.
     Raises ValueError if the name is no file name, the caption or the alt text is empty, or the table exceeds
     5,000 rows.
     """
@@ -105,6 +105,10 @@ class Figure:
                 f"figure {self.name!r}: its table has {len(self.table):,} rows, at most {MAX_ROWS:,} "
                 "are shown; draw a summary or a stated sample"
             )
+
+    def resting_on(self, basis: str) -> Figure:
+        """The figure with ``basis`` as the end of its caption: examples, trials, repeats, and what its bars or bands are."""
+        return replace(self, caption=f"{self.caption} {basis}")
 
 
 def show(figure: Figure) -> None:

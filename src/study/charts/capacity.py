@@ -57,8 +57,9 @@ def weights(fits: pd.DataFrame) -> Figure:
         "weights",
         lines + base.mark_point(size=55),
         table,
-        "The largest weight of the two-hidden-layer construction, one network each: points made up at several sizes (lines) "
-        "and pictures (single dots). Equal distances on a line are kindest; the closest pair of points decides.",
+        "The largest weight of the two-hidden-layer construction: points made up at several sizes (lines) and pictures "
+        f"(single dots), N = {fits.N.min():,} to {fits.N.max():,} points, one network each. Equal distances on a line are "
+        "kindest; the closest pair of points decides.",
         "Rising lines on logarithmic axes, from about a thousand at 64 points to a hundred million at 10,000.",
     )
 
@@ -78,7 +79,8 @@ def precision(table: pd.DataFrame) -> Figure:
         base.mark_line(point=True) + _marked("bits", [24, 53], ["float32", "float64"]),
         table,
         "Share of wrong labels when the weights are rounded and all arithmetic is done in float64: random points with ten "
-        "classes, one network a size. Dashed: the bits that a weight has in float32 and in float64.",
+        f"classes, N = {table.N.min():,} to {table.N.max():,} points, one network a size. Dashed: the bits that a weight "
+        "has in float32 and in float64.",
         "Falling steps, one curve a size; the larger the set, the more bits it takes until no label is wrong.",
     )
 

@@ -262,7 +262,8 @@ def worth_in_random_examples(curve: pd.DataFrame, influencers: dict, name: str =
         level + bars + lines + points,
         table,
         "Loss of accuracy against the number of removed examples. Where the dashed line, the loss without the influencers, "
-        "meets the random curve stands the number of random examples that are worth as much.",
+        "meets the random curve stands the number of random examples that are worth as much. Bars: two standard errors over "
+        "models.",
         "A steep curve for memorized examples, a point for influencers near it, and a slowly rising curve for random ones.",
     )
 
@@ -338,7 +339,8 @@ def removal_of_influencers(groups: pd.DataFrame, name: str = "removal_of_influen
         name,
         (zero + bars + points).properties(height=alt.Step(18), width=WIDTH - 140),
         table,
-        "What fresh models lose without the influencers, without other memorized examples, and without as many random ones.",
+        "What fresh models lose without the influencers, without other memorized examples, and without as many random ones. "
+        "Bars: two standard errors over models.",
         "Dots with error bars, a group for each removed set. Those for the influencers and tests in a pair lie far right.",
     )
 
@@ -363,7 +365,7 @@ def predicted_loss(removal_tests: pd.DataFrame, chosen: pd.DataFrame) -> Figure:
         (line + bars + points).properties(width=380, height=380),
         table,
         "Each test in a pair: the influences that were estimated in subsets, added up, against what fresh models trained on "
-        "the whole set lose when the influencers are gone. Dashed: equality.",
+        "the whole set lose when the influencers are gone. Dashed: equality. Bars: two standard errors over models.",
         "Scatter plot of measured loss against predicted loss around the diagonal.",
     )
 
@@ -467,8 +469,8 @@ def nearest_neighbour_check(exact: np.ndarray, estimated: pd.DataFrame, networks
         "nearest_neighbour_check",
         (left.properties(**size) | right.properties(**size)),
         table,
-        "Memorization by the nearest-neighbour rule. Left: the same estimator against the closed form. Right: what networks "
-        "memorize, against what the nearest-neighbour rule must.",
+        "Memorization by the nearest-neighbour rule. Left: the same estimator against the closed form; bars reach two "
+        "standard errors. Right: what networks memorize, against what the nearest-neighbour rule must.",
         "Two scatter plots. Left: points on the diagonal. Right: a loose positive relation.",
     )
 

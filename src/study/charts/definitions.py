@@ -38,8 +38,9 @@ def hand_points(train: Sequence[Point], test: Sequence[Point], exact: pd.DataFra
         "hand_points",
         chart,
         table,
-        "Six training points and four new ones; the learner gives a new point the label of the nearest training point. "
-        "Lines join a training point to the new points on which it has influence: solid for good, dashed for bad.",
+        f"{len(train)} training points and {len(test)} new ones; the learner gives a new point the label of the nearest "
+        "training point. Lines join a training point to the new points on which it has influence: solid for good, dashed "
+        "for bad. Nothing here is random: the influences are exact.",
         "Two rows of points on a line: three circles at the left, two squares in the middle, one circle at the right. From "
         "that circle a solid line leads to the new point on its right and a dashed line to the one on its left.",
     )
@@ -76,8 +77,9 @@ def hand_influence(tables: dict[str, pd.DataFrame]) -> Figure:
         "hand_influence",
         chart,
         table,
-        "Memorization (first column) and influence on the new points p to s, exactly, with the whole training set and with "
-        "random subsets of it.",
+        f"Memorization (first column) and influence on the new points {columns[1]} to {columns[-1]}, with the whole "
+        f"training set of {table.train.nunique()} points and with subsets of it. Exact: every subset is counted, none is "
+        "drawn.",
         "Tables of fractions with coloured cells. With the whole training set only the row of f differs from zero; with "
         "subsets most rows do.",
     )
@@ -114,7 +116,8 @@ def convergence(estimates: Estimates, exact: pd.DataFrame, shown: Sequence[tuple
         "convergence",
         truth + lines + bars + points,
         table,
-        "Estimates from random subsets approach the exact values (dashed) as subsets are added.",
+        f"Estimates from random subsets of {len(exact)} points approach the exact values (dashed) as subsets are added, up "
+        f"to t = {max(steps):,}. Bars reach two standard errors.",
         "Lines with error bars that shrink from left to right and settle on the dashed lines.",
     )
 
@@ -147,7 +150,8 @@ def population_sizes(data: Data) -> Figure:
         "population_sizes",
         chart,
         table,
-        "A long tail: a few sub-populations have dozens of training examples, a great many have one or two.",
+        "A long tail: a few sub-populations have dozens of training examples, a great many have one or two. One draw of "
+        f"n = {data.n:,} examples.",
         "Points that fall along a roughly straight line on logarithmic axes and end in long steps at two and at one.",
     )
 

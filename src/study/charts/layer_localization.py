@@ -43,7 +43,8 @@ def accuracies(summary: dict) -> Figure:
         "accuracies",
         (bars + points).properties(width=WIDTH - 240, height=alt.Step(28)),
         table,
-        "Test accuracy of full networks, and of linear heads trained on subsets over frozen features.",
+        "Test accuracy of full networks, and of linear heads trained on subsets over frozen features. Bars: two standard "
+        "errors.",
         "Dots with error bars on one axis, full networks and heads in two colours.",
     )
 

@@ -33,9 +33,9 @@ def toy(x: np.ndarray, y: np.ndarray, values: dict[str, np.ndarray], ticks: np.n
         "toy",
         alt.hconcat(*panels, spacing=24),
         table.reset_index(drop=True),
-        f"Two networks that fit the same {len(x)} points in the plane without an error. Dots are training points, the "
-        "ground is what the network answers there. Left, everything on a line across the one direction it reads gets the "
-        "same answer.",
+        f"Two networks that fit the same {len(x)} points in the plane without an error; one draw. Dots are training "
+        "points, the ground is what the network answers there. Left, everything on a line across the one direction it "
+        "reads gets the same answer.",
         "Two squares with the same blue and orange dots. Left: narrow slanted stripes. Right: compact regions around the "
         "dots.",
     )
@@ -153,7 +153,8 @@ def bumps_by_size(growth: pd.DataFrame) -> Figure:
         (band + base.mark_rule().encode(y="low:Q", y2="high:Q") + lines).properties(width=WIDTH, height=360),
         table.drop(columns=["low", "high", "kind"]).rename(columns={"mean": "bumps"}),
         "How many bumps the greedy cover takes (lines), and a number below which no cover of that sample can go (lower "
-        f"edge of the bands). Means over {growth.repeat.nunique()} samples; bars reach two standard errors. With random "
+        f"edge of the bands). Means over {growth.repeat.nunique()} samples of each size, n = {growth.n.min():,} to "
+        f"{growth.n.max():,}; bars reach two standard errors. With random "
         "labels hardly any two points can share a bump.",
         "On logarithmic axes, dashed lines for random labels rise in proportion to n. Solid lines rise less; the one for "
         "clusters is flat.",
@@ -189,7 +190,8 @@ def accuracy_by_sample(samples: pd.DataFrame, bounds: pd.DataFrame) -> Figure:
         "accuracy_by_sample",
         (between + lines + dots).properties(width=WIDTH, height=360),
         table.drop(columns=["low", "high", "kind"]).rename(columns={"mean": "test_accuracy"}).merge(bounds, on="n"),
-        f"Worlds of cells with labels that must be seen to be known; means over {samples.world.nunique()} worlds, bars "
+        f"Worlds of cells with labels that must be seen to be known; means over {samples.world.nunique()} worlds with n = "
+        f"{samples.n.min():,} to {samples.n.max():,} training points, bars "
         "reach two standard errors. Grey: below, what the proposition guarantees of bumps; above, what no learner can "
         "exceed on average. Networks with a training error are left out.",
         "A grey band rises to one. The lines for bumps and for the trained network run along its upper edge, the random "
@@ -215,8 +217,9 @@ def corners(table: pd.DataFrame) -> Figure:
         "corners",
         lines.properties(width=WIDTH),
         rows.reset_index(drop=True),
-        "Bumps for all corners of a cube, labelled by coins or by parity, and for as many points from a few clusters. One "
-        "sample a dimension. The count doubles with every dimension for corners, and does not grow for clusters.",
+        "Bumps for all corners of a cube, labelled by coins or by parity, and for as many points from a few clusters: "
+        f"{2 ** table.dimension.min():,} to {2 ** table.dimension.max():,} points, one sample a dimension. The count "
+        "doubles with every dimension for corners, and does not grow for clusters.",
         "Two straight lines on a logarithmic axis that double with each dimension, and a flat one.",
     )
 

@@ -160,8 +160,8 @@ def privacy_bound(delta: float, most: float, classes: int, measured: float, tria
         "privacy_bound",
         rule + lines + bars + dots,
         pd.concat([table, points.assign(curve="simulated")]),
-        "The most that a private algorithm can memorize. Dots: randomised response, simulated, which attains the bound. "
-        "Dashed: what the network memorized of random labels.",
+        "The most that a private algorithm can memorize. Dots: randomised response, which attains the bound, simulated by "
+        f"{trials:,} runs a side; bars reach two standard errors. Dashed: what the network memorized of random labels.",
         "A rising S-shaped bound with dots on it, far below the dashed line for small epsilon; the usual bound leaves the "
         "picture early, and the curve for guessed labels lies lower.",
     )

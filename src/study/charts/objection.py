@@ -4,6 +4,8 @@ Tables are those of the stage `objection`. Bars and bands reach two standard err
 points of the tests they are measured on. ``setup`` is the sentence of a caption that says n, t and repeats.
 """
 
+from typing import NamedTuple
+
 import altair as alt
 import pandas as pd
 
@@ -36,20 +38,11 @@ def other_trainings(trainings: pd.DataFrame, data: str, setup: str) -> Figure:
     table["training"] = table.learner.str.replace(", weight ", " + ") + " (" + (100 * table.accuracy).map("{:.1f} %)".format)
     table = _ends(table[["training", "kind", "removed", "accuracy", "drop", "drop_std_error"]], "drop")
     shown = {kind: colour for kind, colour in REMOVED.items() if kind in set(table.kind)}
-    base = alt.Chart(table).encode(
-        y=alt.Y("training:N", title=None, sort=None, axis=alt.Axis(labelLimit=260)),
-        yOffset=alt.YOffset("kind:N", sort=list(shown)),
-        color=_colour("kind:N", "removed", shown),
-    )
-    tooltip = [
-        "training:N",
-        "kind:N",
-        "removed:Q",
-        *(alt.Tooltip(f"{name}:Q", format=".4f") for name in ("accuracy", "drop")),
-    ]
+    marks = Marks("training", table.training.unique().tolist(), "kind", "removed", shown)
+    told = ["training:N", "kind:N", "removed:Q", alt.Tooltip("accuracy:Q", format=".4f")]
     return Figure(
         f"other_trainings_{data}",
-        _dots(base, "drop", tooltip).properties(height=alt.Step(16), width=WIDTH - 260),
+        _dots(table, marks, "drop", told).properties(width=WIDTH - 260),
         table.drop(columns=["low", "high"]),
         "What removal costs in test accuracy, by how the networks are trained; in brackets their accuracy when nothing is "
         "removed. Grey: as many others of the same classes as there are influencers. Bars: two standard errors over models. "
@@ -68,10 +61,27 @@ def _colour(field: str, title: str | None, shown: dict[str, str]) -> alt.Color:
     return alt.Color(field, title=title, legend=legend, scale=alt.Scale(domain=list(shown), range=list(shown.values())))
 
 
-def _dots(base: alt.Chart, value: str, tooltip: list, title: str = LOSS) -> alt.LayerChart:
+class Marks(NamedTuple):
+    """What the dots of a figure stand for: a row for each of ``order`` in column ``row``, colours by column ``kind``."""
+
+    row: str
+    order: list[str]
+    kind: str
+    title: str
+    colours: dict[str, str]
+
+
+def _dots(table: pd.DataFrame, marks: Marks, value: str, told: list, title: str = LOSS) -> alt.LayerChart:
+    """Dots at column ``value`` with bars from ``low`` to ``high``; ``told`` and the value stand in the tooltip."""
+    base = alt.Chart(table).encode(
+        y=alt.Y(f"{marks.row}:N", title=None, sort=marks.order, axis=alt.Axis(labelLimit=300)),
+        yOffset=alt.YOffset(f"{marks.kind}:N", sort=list(marks.colours)),
+        color=_colour(f"{marks.kind}:N", marks.title, marks.colours),
+    )
+    tooltip = [*told, alt.Tooltip(f"{value}:Q", format=".4f")]
     points = base.mark_point(size=50).encode(x=alt.X(f"{value}:Q", title=title, axis=POINTS), tooltip=tooltip)
     bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=title), x2="high:Q")
-    return _zero() + bars + points
+    return (_zero() + bars + points).properties(height=alt.Step(16))
 
 
 def _zero() -> alt.Chart:
@@ -114,15 +124,10 @@ def put_back(restored: pd.DataFrame, data: str, setup: str) -> Figure:
     rows = restored[restored.arm.isin(list(ARMS)) & restored.tests.isin(list(PARTS))]
     table = rows.assign(arm=rows.arm.map(ARMS), tests=rows.tests.map(PARTS))
     table = _ends(table[["arm", "tests", "removed", "added", "accuracy", "drop", "drop_std_error", "recovered"]], "drop")
-    base = alt.Chart(table).encode(
-        y=alt.Y("arm:N", title=None, sort=list(ARMS.values()), axis=alt.Axis(labelLimit=300)),
-        yOffset=alt.YOffset("tests:N", sort=list(PARTS.values())),
-        color=_colour("tests:N", "accuracy on", dict(zip(PARTS.values(), (VERMILION, BLUE)))),
-    )
-    tooltip = ["arm:N", "tests:N", "removed:Q", "added:Q", alt.Tooltip("drop:Q", format=".4f")]
+    marks = Marks("arm", list(ARMS.values()), "tests", "accuracy on", dict(zip(PARTS.values(), (VERMILION, BLUE))))
     return Figure(
         f"put_back_{data}",
-        _dots(base, "drop", tooltip).properties(height=alt.Step(18), width=WIDTH - 300),
+        _dots(table, marks, "drop", ["arm:N", "tests:N", "removed:Q", "added:Q"]).properties(width=WIDTH - 300),
         table.drop(columns=["low", "high"]),
         "What is lost against networks trained on everything, when the influencers are removed and something is put back or "
         "kept. Bars: two standard errors over models. "
@@ -142,15 +147,11 @@ def splits(table: pd.DataFrame, setup: str) -> Figure:
         ]
     )
     long = _ends(long.assign(split="split " + long.split + ", " + (long.fold + 1).astype(str)), "excess")
-    base = alt.Chart(long).encode(
-        y=alt.Y("split:N", title=None, axis=alt.Axis(labelLimit=200)),
-        yOffset=alt.YOffset("kind:N", sort=list(names.values())),
-        color=_colour("kind:N", "removed", dict(zip(names.values(), (VERMILION, ORANGE)))),
-    )
-    tooltip = ["split:N", "kind:N", "pairs:Q", "mirrored:Q", "memorized:Q", alt.Tooltip("excess:Q", format=".4f")]
+    marks = Marks("split", sorted(long.split.unique()), "kind", "removed", dict(zip(names.values(), (VERMILION, ORANGE))))
+    told = ["split:N", "kind:N", "pairs:Q", "mirrored:Q", "memorized:Q"]
     return Figure(
         "splits",
-        _dots(base, "excess", tooltip, "excess loss (percentage points)").properties(height=alt.Step(16), width=WIDTH - 200),
+        _dots(long, marks, "excess", told, "excess loss (percentage points)").properties(width=WIDTH - 200),
         long.drop(columns=["low", "high"]),
         "What removal costs beyond removing as many others of the same classes, on splits of the digits at random and on "
         "splits that keep neighbours in the file together. Each split has estimates, pairs and networks of its own. Bars: "

@@ -52,9 +52,9 @@ def response(table: pd.DataFrame, runs: int) -> Figure:
         "response",
         lines + bars + dots,
         table,
-        "The most that a private algorithm can memorize, and randomised response, which does memorize that much, without "
-        f"and with a δ ({runs:,} simulated runs a side for each dot). The usual bound is met by nothing. Bars: two standard "
-        "errors, mostly smaller than the dots.",
+        "The most that a private algorithm can memorize, and randomised response on a single record, which does memorize "
+        f"that much, without and with a δ ({runs:,} simulated runs a side for each dot). The usual bound is met by "
+        "nothing. Bars: two standard errors, mostly smaller than the dots.",
         "Two pairs of curves that rise with epsilon. Dots lie on the lower, S-shaped pair; the other pair leaves the "
         "picture before epsilon is one.",
     )
@@ -238,9 +238,11 @@ def _of(training: pd.DataFrame, data: str) -> pd.DataFrame:
 
 
 def _networks(training: pd.DataFrame) -> str:
-    """How many networks each training has, for a caption."""
-    counts = training.groupby("data", sort=False)["models"].first()
-    return "networks a training: " + ", ".join(f"{NAMES[name]} {int(count)}" for name, count in counts.items())
+    """How many examples the tails have and how many networks each training, for a caption."""
+    rows = training.groupby("data", sort=False)[["tail_size", "models"]].first()
+    return "; ".join(
+        f"{NAMES[row.Index]}: {row.tail_size} tail examples, {row.models} networks a training" for row in rows.itertuples()
+    )
 
 
 def _ordered(rows: pd.DataFrame) -> pd.DataFrame:

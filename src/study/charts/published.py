@@ -94,9 +94,9 @@ def duplicates(table: pd.DataFrame) -> Figure:
         "duplicates",
         (stacks + intervals + null).properties(width=WIDTH - 60),
         rows,
-        "Released CIFAR-100 pairs that ciFAIR lists as train-test duplicates, by published influence. Black: 95 % intervals "
-        "of the whole bar (Wilson). Orange ticks, at the bottom: the most to expect if each influencer were a random "
-        "example of its class.",
+        f"Which of the {rows.pairs.sum():,} released CIFAR-100 pairs ciFAIR lists as train-test duplicates, by published "
+        "influence; no network was trained. Black: 95 % intervals of the whole bar (Wilson). Orange ticks, at the bottom: "
+        "the most to expect if each influencer were a random example of its class.",
         "Bars that rise with influence from a few per cent to about two thirds; the ticks of the null lie at zero.",
     )
 
@@ -133,14 +133,17 @@ def transfer(table: pd.DataFrame) -> Figure:
         return _not_run("transfer", "not run: no setting on CIFAR-100 is listed under published.settings of params.yaml")
     rows = table[table.group == "band"].reset_index(drop=True)
     panels = [_transfer_panel(_pointed(of_setting), name) for name, of_setting in rows.groupby("setting", sort=False)]
-    trials = ", ".join(f"{name} {of.trials.iloc[0]:,}" for name, of in rows.groupby("setting", sort=False))
+    trials = ", ".join(
+        f"{of.trials.iloc[0]:,} trials of {name}, {of.pairs.sum():,} pairs"
+        for name, of in rows.groupby("setting", sort=False)
+    )
     return Figure(
         "transfer",
         alt.vconcat(*panels),
         rows,
-        f"Mean influence by our own trials ({trials}) over the released pairs of each band, against their mean published "
-        "influence, and over random training examples of the same class with the same tests. Bars: two standard errors, "
-        "which leave out whole trials. Dashed: equality. Dotted: zero.",
+        f"Mean influence by networks of our own ({trials}) over the released pairs of each band, against their mean "
+        "published influence, and over random training examples of the same class with the same tests. Bars: two standard "
+        "errors, which leave out whole trials. Dashed: equality. Dotted: zero.",
         "Points of the released pairs rise with published influence; those of random pairs stay at zero.",
     )
 
@@ -174,6 +177,72 @@ def _transfer_panel(long: pd.DataFrame, title: str) -> alt.LayerChart:
     equal = alt.Chart(ends).mark_line(color=GREY, strokeDash=[6, 4]).encode(x="published:Q", y="published:Q")
     zero = alt.Chart(ends).mark_line(color=GREY, strokeDash=[1, 3]).encode(x="published:Q", y=alt.datum(0))
     return (equal + zero + base.mark_rule().encode(y="bottom:Q", y2="top:Q") + points).properties(width=WIDTH - 60)
+
+
+TESTS = {"all": "all tests", "affected": "tests in a pair", "elsewhere": "all other tests"}
+
+
+def removal(losses: pd.DataFrame, models: pd.DataFrame, paper: dict[str, dict]) -> Figure:
+    """Loss of test accuracy in each arm of the stage `published_removal`, beside what the ``paper`` lost: a panel a part.
+
+    ``losses`` and ``models`` are tables of that stage, ``paper`` the part of its summary.
+    """
+    long = _lost(losses, models, paper)
+    panels = [_removal_panel(long[long.tests == title], title) for title in _titles(losses).values()]
+    repeats = models.repeat.nunique()
+    return Figure(
+        "removal",
+        alt.vconcat(*panels).resolve_scale(x="independent"),
+        long,
+        "Loss of test accuracy, in percentage points, when the training set lacks the influencers of the released pairs, or "
+        f"as many or more random examples; {repeats} networks of ours in each arm, each against its partner that was "
+        "trained on everything. Dots: means, with 95 % intervals over networks (Student's t). Rings: single networks. "
+        "Diamonds: the paper's networks. Each panel has a scale of its own.",
+        "Three panels of dots with error bars, a row a removed set: on all tests, on tests in a pair, and on the others.",
+    )
+
+
+def _titles(losses: pd.DataFrame) -> dict[str, str]:
+    counts = losses.groupby("tests")["count"].first()
+    return {key: f"{title} ({counts[key]:,})" for key, title in TESTS.items()}
+
+
+def _lost(losses: pd.DataFrame, models: pd.DataFrame, paper: dict[str, dict]) -> pd.DataFrame:
+    """One row a mark, in percentage points: means with the ends of their intervals, single networks, the paper's values."""
+    arms = _arms(losses)
+    means = losses[losses.removed > 0].rename(columns={"drop": "loss"})
+    means = means[["arm", "tests", "loss", "low", "high"]].assign(kind="mean")
+    single = models.melt(["arm", "repeat"], list(TESTS), "tests", "accuracy")
+    whole = single[single.arm == "nothing"].set_index(["repeat", "tests"]).accuracy.rename("whole")
+    single = single[single.arm != "nothing"].join(whole, on=["repeat", "tests"])
+    single = single.assign(loss=single.whole - single.accuracy, kind="network")
+    cited = pd.DataFrame({"tests": ["all", "affected"], "loss": [paper[key]["value"] for key in ("drop", "affected_drop")]})
+    long = pd.concat([means, single, cited.assign(arm="influencers", kind="paper")], ignore_index=True)
+    points = {column: 100 * long[column] for column in ("loss", "low", "high")}
+    long = long.assign(**points, arm=long.arm.map(arms), tests=long.tests.map(_titles(losses)))
+    return long[["tests", "arm", "kind", "repeat", "loss", "low", "high"]]
+
+
+def _arms(losses: pd.DataFrame) -> dict[str, str]:
+    """What each arm is called in a figure; the count stands before the influencers as it does before random examples."""
+    counts = losses[losses.removed > 0].groupby("arm", sort=False).removed.first()
+    return {arm: f"{count:,} influencers" if arm == "influencers" else arm for arm, count in counts.items()}
+
+
+def _removal_panel(rows: pd.DataFrame, title: str) -> alt.LayerChart:
+    y = alt.Y("arm:N", title=None, sort=None, axis=alt.Axis(labelLimit=140))
+    x = alt.X("loss:Q", title="loss (percentage points)")
+    tooltip = ["arm:N", "kind:N", *(alt.Tooltip(f"{name}:Q", format=".2f") for name in ("loss", "low", "high"))]
+
+    def marks(kind: str) -> alt.Chart:
+        return alt.Chart(rows[rows.kind == kind])
+
+    zero = alt.Chart(pd.DataFrame({"loss": [0.0]})).mark_rule(color=GREY, strokeDash=[4, 4]).encode(x=x)
+    bars = marks("mean").mark_rule(color=BLUE, strokeWidth=2).encode(x=alt.X("low:Q"), x2="high:Q", y=y)
+    means = marks("mean").mark_point(color=BLUE, size=70).encode(x=x, y=y, tooltip=tooltip)
+    rings = marks("network").mark_point(color=GREY, filled=False, size=35).encode(x=x, y=y, tooltip=tooltip)
+    paper = marks("paper").mark_point(color=VERMILION, shape="diamond", size=90).encode(x=x, y=y, tooltip=tooltip)
+    return (zero + rings + bars + means + paper).properties(title=title, width=WIDTH - 160, height=alt.Step(30))
 
 
 def _not_run(name: str, reason: str) -> Figure:

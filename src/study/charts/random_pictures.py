@@ -226,7 +226,8 @@ def precision(built: pd.DataFrame) -> Figure:
         (half + lines + base.mark_point(size=60)).properties(width=WIDTH - 60, height=300),
         rows.drop(columns=["kind", "title"]).reset_index(drop=True),
         "The network with 2n + d weights on random labels of pictures: the largest error of any label, on logarithmic axes. "
-        "Labels are whole numbers, so an error below one half (dashed) does no harm. One direction a size.",
+        "Labels are whole numbers, so an error below one half (dashed) does no harm. One direction for each size, "
+        f"n = {built.n.min():,} to {built.n.max():,} pictures; nothing is trained.",
         "Lines for float64 rise but stay below the dashed line up to all training pictures; those for float32 cross it "
         "early.",
     )
@@ -257,7 +258,8 @@ def places(table: pd.DataFrame) -> Figure:
         (half + base.mark_line(point=True)).properties(width=WIDTH - 60, height=300),
         table.reset_index(drop=True),
         f"The same points and labels ({TITLES[table.data.iloc[0]]}, random labels, float64), with biases at several shares "
-        "of the gap between neighbouring projections, one direction a size. In exact arithmetic all go through all points. "
+        f"of the gap between neighbouring projections: one direction for each size, n = {table.n.min():,} to "
+        f"{table.n.max():,}. In exact arithmetic all go through all points. "
         "Errors beyond the upper edge are drawn on it; where numbers overflowed, the point is missing.",
         "Lines for shares up to one half stay near the bottom; those for larger shares shoot up to the upper edge.",
     )

@@ -4,7 +4,6 @@ Tables are those of the stage `relatives`; error bars and bands reach two standa
 """
 
 import altair as alt
-import numpy as np
 import pandas as pd
 
 from study.charts import BLUE, GREY, PALETTE, VERMILION, WIDTH, Figure
@@ -21,31 +20,36 @@ NAMES = {
 SHOWN = 1500  # examples in a scatter plot, at most
 
 
-def consistency_profile(profile: pd.DataFrame) -> Figure:
-    """Held-out accuracy against the share of the data in a subset, for groups of examples by memorization."""
-    lows = sorted(profile.group.unique())
+def consistency_profile(profiles: dict[str, pd.DataFrame]) -> Figure:
+    """Held-out accuracy against the share of the data in a subset, for groups by memorization; a panel a data set."""
+    table = pd.concat([each.assign(data=name) for name, each in profiles.items()], ignore_index=True)
+    lows = sorted(table.group.unique())
     names = {low: _range(low, high) for low, high in zip(lows, [*lows[1:], None])}
-    error = 2 * profile.std_error.fillna(0)
-    table = profile.assign(
-        memorization=profile.group.map(names), low=profile.held_out - error, high=profile.held_out + error
-    )
+    error = 2 * table.std_error.fillna(0)
+    table = table.assign(memorization=table.group.map(names), low=table.held_out - error, high=table.held_out + error)
     scale = alt.Scale(domain=list(names.values()), range=list(PALETTE[: len(names)]))
+    legend = alt.Legend(orient="top", columns=3)
+    colour = alt.Color("memorization:N", title="memorization", sort=None, scale=scale, legend=legend)
+    panels = [_profile_panel(table[table.data == name], name, colour) for name in profiles]
+    return Figure(
+        "consistency_profile",
+        alt.vconcat(*panels, spacing=12),
+        table.drop(columns=["low", "high"]),
+        "Accuracy on examples that were held out, against the share of the data that models were trained on, for groups of "
+        "examples by their memorization. Bands: two standard errors over the examples of a group.",
+        "A panel for each data set with a line for each group; the more memorized a group is, the lower its line.",
+    )
+
+
+def _profile_panel(rows: pd.DataFrame, title: str, colour: alt.Color) -> alt.LayerChart:
     share = alt.X("ratio:Q", title="share of the training set in a subset", axis=alt.Axis(format="%"))
-    colour = alt.Color("memorization:N", title="memorization", sort=None, scale=scale)
-    base = alt.Chart(table).encode(x=share.scale(domain=[0, 1]), color=colour)
+    base = alt.Chart(rows, title=title).encode(x=share.scale(domain=[0, 1]), color=colour)
     y = alt.Y(
         "held_out:Q", title="accuracy when held out", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1], clamp=True)
     )
     band = base.mark_area(opacity=0.2).encode(y=alt.Y("low:Q", title="accuracy when held out"), y2="high:Q")
     tooltip = ["memorization:N", "examples:Q", alt.Tooltip("held_out:Q", format=".3f"), "ratio:Q"]
-    return Figure(
-        "consistency_profile",
-        band + base.mark_line(point=True).encode(y=y, tooltip=tooltip),
-        table.drop(columns=["low", "high"]),
-        "Accuracy on examples that were held out, against the share of the data that models were trained on, for groups of "
-        "examples by their memorization. Bands: two standard errors over the examples of a group.",
-        "A line for each group; the more memorized a group is, the lower its line.",
-    )
+    return (band + base.mark_line(point=True).encode(y=y, tooltip=tooltip)).properties(height=230)
 
 
 def _range(low: float, high: float | None) -> str:
@@ -72,7 +76,7 @@ def rank_agreement(agreement: dict[str, dict[str, dict]]) -> Figure:
     table = table.assign(low=table.rho - 2 * table.std_error, high=table.rho + 2 * table.std_error)
     base = alt.Chart(table).encode(
         y=alt.Y("proxy:N", title=None, sort=list(NAMES.values()), axis=alt.Axis(labelLimit=220)),
-        yOffset=alt.YOffset("data:N"),
+        yOffset=alt.YOffset("data:N", sort=list(agreement)),
         color=alt.Color(
             "scores:N", title="scores", scale=alt.Scale(domain=["as they are", "shuffled"], range=[VERMILION, GREY])
         ),
@@ -80,7 +84,7 @@ def rank_agreement(agreement: dict[str, dict[str, dict]]) -> Figure:
     title = "rank correlation with memorization"
     points = base.mark_point(size=60).encode(
         x=alt.X("rho:Q", title=title),
-        shape=alt.Shape("data:N", title="data"),
+        shape=alt.Shape("data:N", title="data", sort=list(agreement)),
         tooltip=["data:N", "proxy:N", "scores:N", "rho:Q"],
     )
     bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=title), x2="high:Q")
@@ -94,29 +98,36 @@ def rank_agreement(agreement: dict[str, dict[str, dict]]) -> Figure:
     )
 
 
-def against_memorization(scores: pd.DataFrame, proxy: str, seed: int) -> Figure:
-    """One proxy against memorization: a sample of the examples, all memorized ones among them."""
-    known = scores.dropna(subset=["mem", proxy])
-    memorized = known[known.mem >= 0.1]
-    others = known.drop(memorized.index)
-    table = pd.concat([memorized.head(SHOWN), others.sample(min(len(others), SHOWN), random_state=seed)])
-    table = table[["index", "label", "mem", "std_error", proxy]]
-    kind = "symlog" if proxy == "curvature" else "linear"
-    constant = {"constant": float(np.quantile(known[proxy], 0.5)) or 1.0} if kind == "symlog" else {}
-    chart = (
-        alt.Chart(table)
+def against_memorization(scores: dict[str, pd.DataFrame], proxy: str, seed: int) -> Figure:
+    """One proxy against memorization, a panel a data set: examples with a memorization of 0.1 and more, and others."""
+    tables = {name: _sampled(each.dropna(subset=["mem", proxy]), proxy, seed) for name, each in scores.items()}
+    panels = [_scatter(table, name, proxy, scores[name][proxy].median()) for name, table in tables.items()]
+    return Figure(
+        f"{proxy}_against_memorization",
+        alt.vconcat(*panels, spacing=12),
+        pd.concat([table.assign(data=name) for name, table in tables.items()], ignore_index=True),
+        f"{NAMES[proxy].capitalize()} against memorization: of the examples with a memorization of at least 0.1 and of the "
+        f"others up to {SHOWN:,} each, at random.",
+        "Clouds of points: most lie at low memorization, and the score changes with it.",
+    )
+
+
+def _sampled(known: pd.DataFrame, proxy: str, seed: int) -> pd.DataFrame:
+    sides = known[known.mem >= 0.1], known[known.mem < 0.1]
+    chosen = pd.concat([side.sample(min(len(side), SHOWN), random_state=seed) for side in sides])
+    return chosen[["index", "label", "mem", "std_error", proxy]]
+
+
+def _scatter(table: pd.DataFrame, title: str, proxy: str, middle: float) -> alt.Chart:
+    """Curvatures span powers of ten, from zero: above ``middle`` their axis is logarithmic, below it linear."""
+    logarithmic = {"type": "symlog", "constant": float(middle) or 1.0} if proxy == "curvature" else {}
+    return (
+        alt.Chart(table, title=title)
         .mark_point(size=18, filled=True, opacity=0.5, color=BLUE)
         .encode(
             x=alt.X("mem:Q", title="memorization"),
-            y=alt.Y(f"{proxy}:Q", title=NAMES[proxy], scale=alt.Scale(type=kind, zero=False, **constant)),
+            y=alt.Y(f"{proxy}:Q", title=NAMES[proxy], scale=alt.Scale(zero=False, **logarithmic)),
             tooltip=["index:Q", "label:Q", "mem:Q", f"{proxy}:Q"],
         )
-    )
-    return Figure(
-        f"{proxy}_against_memorization",
-        chart,
-        table,
-        f"{NAMES[proxy].capitalize()} against memorization: the examples with a memorization of at least 0.1, and a random "
-        "sample of the others.",
-        "A cloud of points: most lie at low memorization, and the score changes with it.",
+        .properties(height=230)
     )

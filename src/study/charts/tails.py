@@ -44,9 +44,9 @@ def price_by_size(growth: pd.DataFrame) -> Figure:
         "price_by_size",
         alt.vconcat(*panels, spacing=12).resolve_scale(color="shared"),
         table.reset_index(drop=True),
-        f"Price of a singleton, and what erring on all of them costs, for samples of up to {table.n.max():,}. Dashed: "
-        "the leading order for Zipf's law with N = n. Lines end where the cost falls below 1e-7. Standard errors over "
-        "draws of the frequencies are at most "
+        f"Price of a singleton, and what erring on all of them costs, for samples of n = {table.n.min():,} to "
+        f"{table.n.max():,}. Dashed: the leading order for Zipf's law with N = n. Lines end where the cost falls below "
+        "1e-7. Standard errors over draws of the frequencies are at most "
         f"{(table.n_tau1_se / table.n_tau1).max():.1%} of a price.",
         "Two panels of lines over the sample size on logarithmic axes. The Zipf line falls slowly, the uniform one is "
         "flat, that of a world that does not grow plunges in the lower panel.",
@@ -75,14 +75,7 @@ def price_lists(prices: pd.DataFrame, side: int) -> Figure:
         raise ValueError(f"no codes of {side} cells a side; there are: {', '.join(map(str, sorted(prices.side.unique())))}")
     names = {"measured": "measured", "fitted": "fitted prior", "good_turing": "Good's rule", "naive": "sample frequency"}
     rows = prices[(prices.side == side) & prices.measured.notna()]
-    long = pd.concat(
-        [
-            rows[["data", "count", "n", "points"]].assign(kind=title, value=rows[name], std_error=rows[f"{name}_se"])
-            for name, title in names.items()
-        ],
-        ignore_index=True,
-    ).dropna(subset="value")
-    long = _with_bars(long, "value")
+    long = _stacked(rows, ["data", "count", "n", "points"], names)
     scale = alt.Scale(domain=list(names.values()), range=[BLUE, VERMILION, GREEN, GREY])
     base = alt.Chart(long).encode(
         x=alt.X("count:Q", title="times seen, l", axis=alt.Axis(tickMinStep=1, format="d")),
@@ -105,12 +98,16 @@ def price_lists(prices: pd.DataFrame, side: int) -> Figure:
         panels.facet(alt.Facet("data:N", title=None, sort=None), columns=2),
         long.drop(columns=["low", "high"]),
         f"How often a code of {side} × {side} cells that occurred l times among n pictures occurs among n others. Three "
-        "predictions use the first half alone. n: "
-        f"{', '.join(f'{name} {n:,}' for name, n in rows.groupby('data', sort=False).n.first().items())}. "
+        f"predictions use the first half alone. {_halves(rows)}. "
         "Bars: two standard deviations over random halvings.",
         "Dots of measured prices lie on the lines of the fitted prior and of Good's rule, below the straight grey line of "
         "the sample frequency.",
     )
+
+
+def _halves(rows: pd.DataFrame) -> str:
+    """How many pictures of each data set are in a half, for a caption."""
+    return "In each half " + ", ".join(f"{name} n = {n:,}" for name, n in rows.groupby("data", sort=False).n.first().items())
 
 
 def coarseness(worlds: pd.DataFrame) -> Figure:
@@ -120,15 +117,7 @@ def coarseness(worlds: pd.DataFrame) -> Figure:
         "predicted_again": "the same, from the sample alone",
         "excess": "cost of refusing singletons",
     }
-    kept = ["data", "side", "n"]
-    long = pd.concat(
-        [
-            worlds[kept].assign(kind=title, value=worlds[name], std_error=worlds[f"{name}_se"])
-            for name, title in names.items()
-        ],
-        ignore_index=True,
-    )
-    long = _with_bars(long, "value")
+    long = _stacked(worlds, ["data", "side", "n"], names)
     scale = alt.Scale(domain=list(names.values()), range=[BLUE, GREY, VERMILION])
     base = alt.Chart(long).encode(
         x=alt.X(
@@ -157,7 +146,7 @@ def coarseness(worlds: pd.DataFrame) -> Figure:
         .facet(alt.Facet("data:N", title=None, sort=None), columns=2),
         long.drop(columns=["low", "high"]),
         "Coarse codes have no tail and the finest no repetitions; in between, a good share of new pictures have a code that "
-        "was seen once. Bars: two standard deviations over random halvings.",
+        f"was seen once. {_halves(worlds)}. Bars: two standard deviations over random halvings.",
         "Curves that rise from near zero to a maximum at an intermediate coarseness and, for digits, fall again.",
     )
 
@@ -211,11 +200,7 @@ def mixture_costs(mixtures: pd.DataFrame) -> Figure:
 def coupling(mixtures: pd.DataFrame) -> Figure:
     """lambda, the share of misfits that carry over, and the share of all labels that do, against noise."""
     names = {"lambda": "misfitted vectors (λ)", "agreement": "all vectors"}
-    rows = [
-        mixtures[["learner", "noise"]].assign(kind=title, value=mixtures[name], std_error=mixtures[f"{name}_se"])
-        for name, title in names.items()
-    ]
-    long = _with_bars(pd.concat(rows, ignore_index=True).dropna(subset="value"), "value")
+    long = _stacked(mixtures, ["learner", "noise"], names)
     learners = mixtures.learner.unique().tolist()
     base = alt.Chart(long).encode(
         x=alt.X("noise:Q", title="noise"),
@@ -239,7 +224,7 @@ def coupling(mixtures: pd.DataFrame) -> Figure:
         .facet(alt.Facet("kind:N", title=None, sort=list(names.values())), columns=2),
         long.drop(columns=["low", "high"]),
         "Sub-populations seen once: how often a new vector gets the label that the vector seen got, among misfitted "
-        "vectors and among all. Learners that misfit nothing have no λ.",
+        "vectors and among all. Learners that misfit nothing have no λ. Bars: two standard errors.",
         "Falling curves in two panels; on the left the learner that errs on its own sample alone lies at zero.",
     )
 
@@ -323,7 +308,6 @@ def bands(table: pd.DataFrame, linkage: str, clusters: int) -> Figure:
     bars = base.mark_bar(color=BLUE).encode(y=y, tooltip=told)
     errors = base.mark_rule(color="black", clip=True).encode(y=alt.Y("low:Q", title="share memorized"), y2="high:Q")
     null = base.mark_bar(color=ORANGE, width=6).encode(y=alt.Y("null_low:Q", title="share memorized"), y2="null_high:Q")
-    sizes = rows.groupby("data", sort=False).examples.sum()
     return Figure(
         "bands",
         alt.layer(bars, errors, null)
@@ -332,10 +316,8 @@ def bands(table: pd.DataFrame, linkage: str, clusters: int) -> Figure:
         .resolve_scale(y="independent"),
         rows.drop(columns=["low", "high", "value", "std_error"]).reset_index(drop=True),
         "Examples in equally large bands by the size of their cluster within the class, in the features of networks that "
-        f"did not see them ({linkage} linkage, {clusters} clusters a class; "
-        f"{', '.join(f'{name}: {count:,} examples' for name, count in sizes.items())}). Orange: 95 % range when "
-        "memorization is "
-        "dealt anew within classes. Black: two standard errors.",
+        f"did not see them ({linkage} linkage, {clusters} clusters a class). Orange: 95 % range when memorization is dealt "
+        "anew within classes. Black: two standard errors.",
         "Three panels of bars. The bar of the smallest clusters is many times as high as the others and as the orange "
         "marks.",
     )
@@ -375,6 +357,14 @@ def kinds(table: pd.DataFrame, linkage: str, clusters: int) -> Figure:
         "Stacked bars by data set. Most of the other examples sit in ordinary clusters of their class, most memorized ones "
         "alone, in small clusters or among another class.",
     )
+
+
+def _stacked(table: pd.DataFrame, kept: list[str], names: dict[str, str]) -> pd.DataFrame:
+    """Known values of the columns ``names``, one below the other with its title as ``kind``, and ends of bars."""
+    parts = [
+        table[kept].assign(kind=title, value=table[name], std_error=table[f"{name}_se"]) for name, title in names.items()
+    ]
+    return _with_bars(pd.concat(parts, ignore_index=True).dropna(subset="value"), "value")
 
 
 def _with_bars(rows: pd.DataFrame, name: str) -> pd.DataFrame:
