@@ -35,7 +35,8 @@ def other_trainings(trainings: pd.DataFrame, data: str, setup: str) -> Figure:
     shuffled = rows[rows.kind == INFLUENCERS].assign(kind="the same, shuffled")
     shuffled = shuffled.assign(drop=shuffled.control_drop, drop_std_error=shuffled.control_drop_std_error)
     table = pd.concat([rows, shuffled], ignore_index=True)
-    table["training"] = table.learner.str.replace(", weight ", " + ") + " (" + (100 * table.accuracy).map("{:.1f} %)".format)
+    learner = table.learner.str.replace(", weight ", " + ").str.replace(" epochs of all examples", " full epochs")
+    table["training"] = learner + " (" + (100 * table.accuracy).map("{:.1f} %)".format)
     table = _ends(table[["training", "kind", "removed", "accuracy", "drop", "drop_std_error"]], "drop")
     shown = {kind: colour for kind, colour in REMOVED.items() if kind in set(table.kind)}
     marks = Marks("training", table.training.unique().tolist(), "kind", "removed", shown)
