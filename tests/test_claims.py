@@ -501,3 +501,15 @@ def test_a_run_saves_the_scorecard_and_heads_the_readme(tmp_path, monkeypatch):
 def test_published_values_are_written_as_in_the_paper(published, shown):
     entry = ledger(claim(published=published, measured=None)).claims[0]
     assert claims.show_published(entry.published) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "shown"),
+    [
+        (0.98526, 0.00031, "98.526 ± 0.031\N{NO-BREAK SPACE}%"),
+        (0.9691, float(np.full(24, 0.9691).std(ddof=1)) + 2e-17, "96.91\N{NO-BREAK SPACE}%"),  # equal numbers, averaged
+        (0.0, 0.0, "0\N{NO-BREAK SPACE}%"),
+    ],
+)
+def test_what_was_measured_is_shown_as_far_as_its_error_allows(value, error, shown):
+    assert claims.show(value, error, "percent") == shown

@@ -1,4 +1,4 @@
-"""Verbs: `python -m study stage | chapter | train | merge | audit | bench | claims | site | release`, a few lines each."""
+"""Verbs: `python -m study stage | chapter | repro | train | merge | audit | bench | claims | site | release`, each short."""
 
 import os
 import re
@@ -120,6 +120,17 @@ def claims(readme: Annotated[bool, typer.Option("--readme", help="also renew the
     with notebooks.recorded("claims"):
         frame = claims.run(readme="README.md" if readme else None)
     typer.echo(claims.readme_head(frame))
+
+
+@app.command()
+def repro(at_once: Annotated[int, typer.Option(help="chapters at a time", min=1)] = 2):
+    """What `dvc repro` does, with several chapters at a time."""
+    from study import pipeline
+
+    try:
+        pipeline.reproduce(at_once=at_once)
+    except subprocess.CalledProcessError as failed:
+        raise typer.Exit(failed.returncode) from None
 
 
 @app.command()

@@ -448,14 +448,17 @@ def show_published(published: Number | Series | Direction) -> str:
 
 
 def show(value: float, std_error: float, unit: str = "") -> str:
-    """A measured fraction in the claim's unit, to two significant digits of its standard error."""
+    """A measured fraction in the claim's unit, to two significant digits of its standard error, if it has one.
+
+    What is left when equal numbers are averaged, a few units of the last place, is no standard error.
+    """
     return _number(value, std_error, 1 / FACTORS.get(unit, 1.0)) + _suffix(unit)
 
 
 def _number(value: float, std_error: float, factor: float) -> str:
     if not np.isfinite(value):
         return "not identified"
-    if not std_error:
+    if np.isclose(std_error, 0, rtol=0, atol=1e-12 * abs(value)):
         return f"{value * factor:,.5g}"
     if not np.isfinite(std_error):
         return f"{value * factor:,.4g} ± unknown"

@@ -19,8 +19,6 @@ from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from study import array_file, image_folder
 from study.image_folder import DataError, Stored
@@ -147,6 +145,9 @@ def maker(name: str) -> Callable[[Path], Data]:
 
 def digits(root: Path) -> Data:
     """scikit-learn's 1,797 digits of 8 × 8 pixels: 1,000 to train, 797 to test, stratified by class, split seed 0."""
+    from sklearn.datasets import load_digits  # three quarters of a second, which every other run is spared
+    from sklearn.model_selection import train_test_split
+
     x, y = load_digits(return_X_y=True)
     x, y = (x / 16).astype(np.float32).reshape(-1, 8, 8), y.astype(np.int64)
     train, test = map(np.sort, train_test_split(np.arange(len(y)), train_size=1000, stratify=y, random_state=0))

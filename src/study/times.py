@@ -15,15 +15,17 @@ LISTED = 12
 def told(since: float, records: Path = Path("records"), now: float | None = None) -> str:
     """What ran since a time, in seconds of the epoch: a line for each of the longest runs, one for all others.
 
-    What no run accounts for is DVC's: it compares hashes, and starts an interpreter for each run.
+    What no run accounts for is DVC's: it compares hashes, and starts an interpreter for each run. Where runs overlapped,
+    their sum may exceed the whole, and nothing is left to account for.
     """
     found = sorted(_since(since, records), reverse=True)
     whole, ran = (now or time.time()) - since, sum(seconds for seconds, _ in found)
     lines = [f"{duration(seconds):>12}  {name}" for seconds, name in found[:LISTED]]
     if others := found[LISTED:]:
         lines.append(f"{duration(sum(seconds for seconds, _ in others)):>12}  {len(others)} shorter runs")
-    rest = f"{duration(max(whole - ran, 0)):>12}  fetching, comparing and starting"
-    return "\n".join([*lines, rest, f"{duration(whole):>12}  in all"])
+    if whole > ran:
+        lines.append(f"{duration(whole - ran):>12}  fetching, comparing and starting")
+    return "\n".join([*lines, f"{duration(whole):>12}  in all"])
 
 
 def _since(since: float, records: Path) -> list[tuple[float, str]]:
