@@ -25,6 +25,15 @@ from study import data, notebooks, params, pipeline
 
 ROOT = Path(__file__).parents[1]
 TRIALS = 100
+RELATIVES = {
+    "ratios": [0.3, 0.7],
+    "trials": 20,
+    "shuffled_trials": 10,
+    "lengths": [1, 4],
+    "networks": 2,
+    "directions": 1,
+    "bootstrap": 20,
+}
 TOY = {
     "estimate": {"reliability_splits": 2, "null_permutations": 2},
     "leave_one_out": {"examples": 4, "models": 6, "subset_models": 6, "bootstrap": 20, "permutations": 5},
@@ -35,24 +44,8 @@ TOY = {
     "localization": {"networks": 3, "representations": 2, "heads": 20, "bootstrap": 20},
     "frozen_layers.digits-mlp": {"representations": 1, "heads": 20},
     "frozen_layers.mnist-mlp-deep": {"representations": 1, "heads": 20},
-    "relatives.digits-mlp": {
-        "ratios": [0.3, 0.7],
-        "trials": 20,
-        "shuffled_trials": 10,
-        "lengths": [1, 4],
-        "networks": 2,
-        "directions": 1,
-        "bootstrap": 20,
-    },
-    "relatives.mnist-mlp": {
-        "ratios": [0.3, 0.7],
-        "trials": 20,
-        "shuffled_trials": 10,
-        "lengths": [1, 4],
-        "networks": 2,
-        "directions": 1,
-        "bootstrap": 20,
-    },
+    "relatives.digits-mlp": RELATIVES,
+    "relatives.mnist-mlp": RELATIVES,
     "chapters.case_studies": {"cifar_shown": 3},
     "consistency": {"replicates": 3, "shuffles": 1},
     "published": {"source": "made_up", "controls": 2, "groups": 10, "permutations": 3},

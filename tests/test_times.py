@@ -31,6 +31,13 @@ def test_shorter_runs_are_summed(tmp_path):
     assert "6.0 s  3 shorter runs" in told and "run_2\n" not in told and "run_3\n" in told
 
 
+def test_runs_side_by_side_leave_nothing_to_account_for(tmp_path):
+    leave(tmp_path, "fitting", 60.0, "2030-01-02 03:04:05")
+    leave(tmp_path, "tails", 70.0, "2030-01-02 03:04:06")
+    lines = [" ".join(line.split()) for line in times.told(START, tmp_path, START + 75).splitlines()]
+    assert lines == ["1 min 10 s tails", "1 min 00 s fitting", "1 min 15 s in all"]
+
+
 @pytest.mark.parametrize(("seconds", "said"), [(0.42, "0.4 s"), (9.6, "10 s"), (59.7, "1 min 00 s"), (7384, "2 h 03 min")])
 def test_durations_are_said_as_a_reader_would(seconds, said):
     assert times.duration(seconds) == said

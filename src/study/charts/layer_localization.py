@@ -256,8 +256,8 @@ def still_memorized_above(moves: dict[str, pd.DataFrame]) -> Figure:
         "Of the examples that are memorized with nothing frozen: the share that still is when the first layers are frozen "
         "and the others trained on subsets. One dot a representation, lines through their means. Dashed: the share that an "
         "independent repetition with nothing frozen finds again, which is what chance leaves.",
-        "Lines over the number of frozen layers. The one for layers trained on all examples falls; the one for untrained "
-        "layers stays higher.",
+        "Lines over the number of frozen layers. Both fall; with one frozen layer the one for layers trained on all "
+        "examples lies far below the one for untrained layers.",
     )
 
 
