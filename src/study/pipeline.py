@@ -84,3 +84,10 @@ def _result(done: Future[str], pool: ThreadPoolExecutor) -> str:
 def _told(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
     """What DVC prints."""
     return subprocess.run([*DVC, *arguments], cwd=folder, env=environment, text=True, capture_output=True, check=True).stdout
+
+
+if __name__ == "__main__":
+    try:
+        reproduce()
+    except subprocess.CalledProcessError as failed:
+        sys.exit(failed.returncode)
