@@ -75,15 +75,18 @@ def side_by_side(folder: Path, stages: Iterable[str], at_once: int, environment:
 def _result(done: Future[str], pool: ThreadPoolExecutor) -> str:
     try:
         return done.result()
-    except subprocess.CalledProcessError as failed:
+    except subprocess.CalledProcessError:
         pool.shutdown(cancel_futures=True)
-        print(failed.stdout, failed.stderr, sep="", file=sys.stderr, flush=True)
         raise
 
 
 def _told(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
-    """What DVC prints."""
-    return subprocess.run([*DVC, *arguments], cwd=folder, env=environment, text=True, capture_output=True, check=True).stdout
+    """What DVC prints; where it fails, that goes to standard error."""
+    done = subprocess.run([*DVC, *arguments], cwd=folder, env=environment, text=True, capture_output=True, check=False)
+    if done.returncode:
+        print(done.stdout, done.stderr, sep="", file=sys.stderr, flush=True)
+    done.check_returncode()
+    return done.stdout
 
 
 if __name__ == "__main__":
