@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlparse
@@ -239,16 +239,23 @@ def faults_of_views(browser: Browser, path: Path, views=VIEWS) -> list[str]:
     return told
 
 
-def faults_of_pages(paths: list[Path]) -> list[str]:
+def faults_of_pages(paths: list[Path], views=VIEWS) -> list[str]:
     """All that is wrong with some pages, in a browser of their own."""
     with chromium() as browser:
-        return [fault for path in paths for fault in faults_of_views(browser, path)]
+        return [fault for path in paths for fault in faults_of_views(browser, path, views)]
 
 
-def faults_of_site(browser: Browser, folder: Path, views=VIEWS) -> list[str]:
-    """All that is wrong with any page in any of `views`, with the links between pages, and with the weight of the whole."""
-    seen = [faults_of_views(browser, path, views) for path in pages(folder)]
-    return [fault for faults in seen for fault in faults] + faults_of_whole(browser, folder)
+def faults_of_site(folder: Path, views=VIEWS) -> list[str]:
+    """All that is wrong with any page in any of `views`, with the links between pages, and with the weight of the whole.
+
+    A browser a core; each process has pages of all sizes.
+    """
+    many, paths = os.cpu_count() or 1, sorted(pages(folder), key=lambda path: -path.stat().st_size)
+    with ProcessPoolExecutor(many, multiprocessing.get_context("spawn")) as pool:
+        seen = pool.map(partial(faults_of_pages, views=views), (paths[start::many] for start in range(many)))
+        told = [fault for faults in seen for fault in faults]
+    with chromium() as browser:
+        return told + faults_of_whole(browser, folder)
 
 
 def faults_of_whole(browser: Browser, folder: Path) -> list[str]:
@@ -350,13 +357,9 @@ def theme_colours(browser: Browser, path: Path) -> dict[str, str]:
 
 def main(folder: str) -> int:
     """Print all that is wrong with a site; `python tests/browser.py book/_build/html` exits 1 if anything is."""
-    site, many = Path(folder).resolve(), os.cpu_count() or 1
-    paths = sorted(pages(site), key=lambda path: -path.stat().st_size)
-    with ProcessPoolExecutor(many, multiprocessing.get_context("spawn")) as pool:
-        found = list(pool.map(faults_of_pages, (paths[start::many] for start in range(many))))
-    with chromium() as browser:
-        faults = [*(fault for faults in found for fault in faults), *faults_of_whole(browser, site)]
-    print("\n".join(faults) or f"{folder}: no fault on {len(paths)} pages")
+    site = Path(folder).resolve()
+    faults = faults_of_site(site)
+    print("\n".join(faults) or f"{folder}: no fault on {len(pages(site))} pages")
     return int(bool(faults))
 
 

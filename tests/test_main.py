@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import yaml
 
-from study import __main__ as command
 from study import notebooks, predictions, progress, trials
+from study import verbs as command
 from study.progress import Progress
 
 ROOT = Path(__file__).parents[1]

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,7 +22,7 @@ import nbformat
 import pytest
 import yaml
 
-from study import data, notebooks, params, pipeline
+from study import data, notebooks, params, pipeline, warm
 
 ROOT = Path(__file__).parents[1]
 TRIALS = 100
@@ -166,8 +167,8 @@ def environment() -> dict[str, str]:
     return kept | {"STUDY_WORKERS": "0", "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
-def run(folder: Path, *command: str) -> str:
-    done = subprocess.run(command, cwd=folder, env=environment(), text=True, capture_output=True)
+def run(folder: Path, *command: str, surroundings: Mapping[str, str] | None = None) -> str:
+    done = subprocess.run(command, cwd=folder, env=surroundings or environment(), text=True, capture_output=True)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
     return done.stdout
 
@@ -223,7 +224,8 @@ def toy(tmp_path_factory) -> Path:
     """A copy of the repository with small numbers, after `dvc repro`."""
     folder = copy_of_repository(tmp_path_factory.mktemp("study"))
     change(folder, make_small)
-    pipeline.side_by_side(folder, pipeline.needs(folder).keys() - {"site"}, 2, environment())
+    with warm.process(environment()) as forking:
+        pipeline.side_by_side(folder, pipeline.needs(folder).keys() - {"site"}, 2, forking)
     run(folder, "dvc", "repro")
     return folder
 
@@ -247,13 +249,7 @@ def test_every_run_leaves_its_record_and_every_chapter_its_page(toy):
 
 def test_the_toy_site_opens_in_a_browser_without_a_fault(toy):
     extremes = ((look.DESKTOP, "light"), (look.PHONE, "dark"))  # all views are for the real site: `python tests/browser.py`
-
-    def faults(view) -> list[str]:
-        with look.chromium() as browser:
-            return look.faults_of_site(browser, toy / "book/_build/html", [view])
-
-    with ThreadPoolExecutor(2) as pool:
-        assert [*pool.map(faults, extremes)] == [[], []]
+    assert look.faults_of_site(toy / "book/_build/html", extremes) == []
 
 
 def test_a_second_repro_runs_nothing_and_leaves_the_site_as_it_is(toy):
@@ -278,6 +274,7 @@ def test_one_changed_number_runs_what_depends_on_it_and_nothing_else(toy):
 
 
 def test_the_same_inputs_give_the_same_bytes(toy):
+    """The first time they were made by forks of a warm process, here each by an interpreter of its own."""
     made = ("predictions/longtail-mlp.zarr.zip", "tables/longtail-mlp/*", "records/*longtail-mlp.ipynb")
     chapter = ("book/chapters/02_definitions.ipynb", "book/_static/figures/definitions/*")
     before = bytes_of(toy, *made, *chapter)
@@ -325,10 +322,10 @@ def previews(toy) -> dict[str, Path]:
     before = bytes_of(toy, "book/chapters/*", "book/_static/figures/**/*")
 
     def preview(name: str) -> Path:
-        told = run(toy, sys.executable, "-m", "study", "chapter", name, "--set", OTHER_NUMBERS[name])
-        return toy / re.search(r"wrote (\S+)", told)[1]
+        command = (sys.executable, "-m", "study", "chapter", name, "--set", OTHER_NUMBERS[name])
+        return toy / re.search(r"wrote (\S+)", run(toy, *command, surroundings=forking))[1]
 
-    with ThreadPoolExecutor(2) as pool:
+    with warm.process(environment()) as forking, ThreadPoolExecutor(2) as pool:
         made = dict(zip(OTHER_NUMBERS, pool.map(preview, OTHER_NUMBERS), strict=True))
     assert bytes_of(toy, "book/chapters/*", "book/_static/figures/**/*") == before
     return made

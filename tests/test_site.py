@@ -90,9 +90,9 @@ def browser():
         yield opened
 
 
-def test_every_page_draws_its_charts_and_formulas_without_a_complaint(browser, folder):
+def test_every_page_draws_its_charts_and_formulas_without_a_complaint(folder):
     assert len(look.pages(folder)) >= 5
-    assert look.faults_of_site(browser, folder) == []
+    assert look.faults_of_site(folder) == []
 
 
 def test_a_chapter_has_charts_and_formulas_to_draw(browser, folder):

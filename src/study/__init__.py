@@ -9,6 +9,7 @@ estimators       memorization, influence, standard errors; `estimation` is their
 case_studies, theory, localization   the experiments behind the chapters
 claims           the ledger: published value, measured value, verdict
 charts, notebooks                    figures, executed chapters
+verbs            what `python -m study` can do; `pipeline` runs stages side by side, as forks of a `warm` process
 site             the book; `finish` makes its pages light and valid, `runs` knows what each run reads,
                  `freshness` whether it must be made again, `times` tells where the time of a run went
 library          `estimate` for anyone's masks and results: `from study import estimate`

@@ -36,20 +36,9 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbformat import NotebookNode
 
-Scalar = bool | int | float | str
+from study.warm import SURROUNDINGS
 
-# One thread, because sums depend on how they are split; fixed hashing, width and time zone, because output does.
-SURROUNDINGS = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "NUMEXPR_NUM_THREADS": "1",
-    "VECLIB_MAXIMUM_THREADS": "1",
-    "PYTHONHASHSEED": "0",
-    "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-    "COLUMNS": "100",
-    "TZ": "UTC",
-}
+Scalar = bool | int | float | str
 
 # The packages whose version can change a number or a picture.
 RECORDED = (
@@ -293,6 +282,7 @@ def _kernel(environment: dict[str, str], scratch: Path) -> type[AsyncKernelManag
     command = [
         sys.executable,
         "-m",
+        "study.warm",
         "ipykernel_launcher",
         "-f",
         "{connection_file}",

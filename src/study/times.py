@@ -16,7 +16,7 @@ LISTED = 12
 def told(since: float, records: Path = Path("records"), now: float | None = None) -> str:
     """What ran since a time, in seconds of the epoch: a line for each of the longest runs, one for all others.
 
-    What no run accounts for is DVC's: it compares hashes, and starts an interpreter for each run. Where runs overlapped,
+    What no run accounts for is DVC's: it compares hashes. Where runs overlapped,
     their sum may exceed the whole, and nothing is left to account for.
     """
     found = sorted(_since(since, records), reverse=True)
