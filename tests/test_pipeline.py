@@ -119,6 +119,11 @@ TOY = {
         "clusters": [4, 16],
         "permutations": 20,
     },
+    "controls": {"worlds": 2, "trials": 40, "fresh": 3},
+    "controls.random_inputs": {"n": 60, "epochs": 5},
+    "controls.random_labels": {"n": 100, "epochs": 4, "labelings": 2},
+    "controls.nearest_neighbour": {"groups": 10, "each": 8},
+    "controls.sub_populations": {"groups": 10, "each": 8, "tail": 60, "epochs": 4},
     "own_data": {
         "per_class": 8,
         "test_per_class": 4,

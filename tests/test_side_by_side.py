@@ -12,6 +12,10 @@ from study import pipeline
 
 STAGES = """\
 stages:
+  chapter_two:
+    cmd: cat one.txt > two.txt && echo two >> order.txt
+    deps: [one.txt]
+    outs: [two.txt]
   seed:
     cmd: echo 1 > seed.txt
     outs: [seed.txt]
@@ -19,10 +23,6 @@ stages:
     cmd: cat seed.txt > one.txt && echo one >> order.txt
     deps: [seed.txt]
     outs: [one.txt]
-  chapter_two:
-    cmd: cat one.txt > two.txt && echo two >> order.txt
-    deps: [one.txt]
-    outs: [two.txt]
   site:
     cmd: cat one.txt two.txt > site.txt && echo site >> order.txt
     deps: [one.txt, two.txt]

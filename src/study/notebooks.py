@@ -57,6 +57,9 @@ RECORDED = (
     "jupyter-book",
 )
 
+# pandas decides this by where it is imported, which may be before the kernel (`warm`) or in it.
+DISPLAY = "import pandas; pandas.set_option('display.max_columns', 20)"
+
 # Identities that libraries draw at random for their HTML: a UUID (xarray) or a short number (pandas' Styler).
 RANDOM_NAME = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|\bT_[0-9a-f]{5}(?=[_\" ])")
 
@@ -288,6 +291,7 @@ def _kernel(environment: dict[str, str], scratch: Path) -> type[AsyncKernelManag
         "{connection_file}",
         "--HistoryManager.enabled=False",
         "--IPKernelApp.log_level=50",
+        f"--IPKernelApp.exec_lines={DISPLAY}",
     ]
     spec = KernelSpec(
         argv=command,

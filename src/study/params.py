@@ -672,6 +672,69 @@ class OwnData(Closed):
         return self
 
 
+class RandomInputs(Closed):
+    """Part of `controls`: n random inputs with random labels, as many tests, and copies with noise of relative length
+    ``copy_noise``.
+    """
+
+    n: AtLeastFour
+    copy_noise: Fraction
+    epochs: PositiveInt
+
+
+class RandomLabels(Closed):
+    """Part of `controls`: n of scikit-learn's digits; ``labelings`` draws of labels for a removal."""
+
+    n: AtLeastFour
+    epochs: PositiveInt
+    labelings: PositiveInt
+
+
+class Clusters(Closed):
+    """Part of `controls`: ``groups`` clusters of ``each`` training examples, around centres of norm 1.
+
+    ``noise`` is the standard deviation in every coordinate.
+    """
+
+    groups: AtLeastTwo
+    each: AtLeastTwo
+    dimension: PositiveInt
+    noise: PositiveFloat
+
+
+class SubPopulations(Clusters):
+    """Part of `controls`: frequent clusters, and a long tail of ``tail`` clusters under Zipf's law."""
+
+    tail: AtLeastTwo
+    epochs: PositiveInt
+
+
+class Controls(Closed):
+    """Stage `controls`: experiments whose outcome is known beforehand.
+
+    In each of ``worlds`` repeats ``trials`` models are trained for estimates, and ``fresh`` ones for each arm of a removal;
+    ``classes`` are those of made-up data.
+    """
+
+    setting: str
+    worlds: AtLeastTwo
+    trials: AtLeastFour
+    fresh: AtLeastTwo
+    classes: AtLeastTwo
+    random_inputs: RandomInputs
+    random_labels: RandomLabels
+    nearest_neighbour: Clusters
+    sub_populations: SubPopulations
+    seed: NonNegativeInt
+
+    @model_validator(mode="after")
+    def _every_class_has_a_cluster(self) -> Self:
+        least = min(self.nearest_neighbour.groups, self.sub_populations.groups, self.sub_populations.tail)
+        if least < self.classes:
+            raise ValueError(f"classes is {self.classes}; there are only {least} clusters in one of the worlds")
+        return self
+
+
 Scalar = bool | int | float | str
 
 
@@ -699,6 +762,7 @@ class Params(Closed):
     random_pictures: RandomPictures
     tails: Tails
     subpopulations: Subpopulations
+    controls: Controls
     chapters: dict[str, dict[str, Scalar]]
 
     def setting(self, name: str) -> Setting:

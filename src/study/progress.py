@@ -17,7 +17,8 @@ class Progress:
 
     def __init__(self, label: str, total: int, unit: str):
         self.label, self.total, self.unit = label, total, unit
-        self.done, self.start, self.printed = 0, time.monotonic(), 0.0
+        self.done, self.start = 0, time.monotonic()
+        self.printed = self.start  # a rate over the first moments would be none
 
     def __enter__(self) -> "Progress":
         return self
