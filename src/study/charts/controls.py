@@ -24,27 +24,25 @@ CASES = {
 }
 ROLES = {CONTROL: BLUE, COUNTERPART: VERMILION}
 COUNTS = [0, 10, 100, 1000]
-MEASURES = {
-    "memorization": "mean memorization",
-    "share": "share memorized",
-    "pairs": "pairs (log)",
-    "mirrored": "mirrored (log)",
-}
+MEASURES = {"memorization": "mean memorization", "pairs": "pairs (log)", "mirrored": "pairs (log)"}
+LABELS = 165  # pixels for the names of the cases, which each panel has: on a phone it stands alone
 REMOVED = {"loss": "memorized", "loss_random": "at random"}
 
 
 def memorized_and_pairs(table: pd.DataFrame) -> Figure:
-    """Mean memorization, share memorized, pairs and mirrored tail of every control and of its counterpart."""
+    """Mean memorization, pairs and mirrored tail of every control and of its counterpart."""
     shown = means(table, MEASURES)
-    panels = [_panel(shown[shown.measure == measure], measure, title) for measure, title in MEASURES.items()]
+    layers = {measure: _layers(shown[shown.measure == measure], measure) for measure in MEASURES}
+    mem, pairs = alt.layer(*layers["memorization"]), alt.layer(*layers["mirrored"], *layers["pairs"])
+    panels = [panel.properties(width=WIDTH // 2 - LABELS, height=alt.Step(26)) for panel in (mem, pairs)]
     return Figure(
         "controls",
-        alt.hconcat(*panels, spacing=10),
+        alt.hconcat(*panels),
         shown,
         "Controls (blue), each above a counterpart in which the effect must be there (orange). Black strokes: what was "
-        "expected in closed form, where there is one. Pairs and mirrored tail are counted with the talk's thresholds. Bars: "
-        "two standard errors over worlds, mostly smaller than the dots.",
-        "Ten rows of dots in four panels. Blue dots lie at zero, except the memorization of random labels, which lies near "
+        "expected in closed form, where there is one. Pairs are counted with the talk's thresholds; circles: those of the "
+        "mirrored tail. Bars: two standard errors over worlds, mostly smaller than the dots.",
+        "Ten rows of dots in two panels. Blue dots lie at zero, except the memorization of random labels, which lies near "
         "nine tenths, and the pairs of digits with random labels, which are many.",
     )
 
@@ -63,22 +61,24 @@ def means(table: pd.DataFrame, measures: dict[str, str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _panel(shown: pd.DataFrame, measure: str, title: str) -> alt.LayerChart:
-    first, counts = measure == "memorization", measure in ("pairs", "mirrored")
-    base = alt.Chart(shown).encode(y=_cases(named=first))
-    x = {"title": title, "scale": _scale(counts), "axis": _axis(counts)}
-    tooltip = ["case:N", *(alt.Tooltip(f"{name}:Q", format=".4f") for name in ("value", "std_error", "expected"))]
-    points = base.mark_point(size=55).encode(x=alt.X("value:Q", **x), color=_roles(), tooltip=tooltip)
+def _layers(shown: pd.DataFrame, measure: str) -> list[alt.Chart]:
+    counts, mirrored = measure != "memorization", measure == "mirrored"
+    axis = alt.Axis(labelLimit=LABELS)
+    base = alt.Chart(shown).encode(y=alt.Y("case:N", title=None, sort=list(CASES.values()), axis=axis))
+    x = {"title": MEASURES[measure], "scale": _scale(counts), "axis": _axis(counts)}
+    tooltip = [
+        "case:N",
+        "measure:N",
+        *(alt.Tooltip(f"{name}:Q", format=".4f") for name in ("value", "std_error", "expected")),
+    ]
+    points = base.mark_point(size=55, filled=not mirrored, opacity=1).encode(
+        x=alt.X("value:Q", **x), color=_roles(), tooltip=tooltip
+    )
     # the bar of a count may reach below zero, where there is nothing to count
     ends = base.transform_calculate(low="max(datum.low, 0)") if counts else base
-    bars = ends.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", **x), x2="high:Q", color=_roles())
+    bars = ends.mark_rule(strokeWidth=1 if mirrored else 2).encode(x=alt.X("low:Q", **x), x2="high:Q", color=_roles())
     strokes = base.mark_tick(color=BLACK, thickness=2, size=17).encode(x=alt.X("expected:Q", **x))
-    return (bars + points + strokes).properties(width=(WIDTH - 200) // len(MEASURES), height=alt.Step(21))
-
-
-def _cases(named: bool) -> alt.Y:
-    axis = alt.Axis(labelLimit=180) if named else alt.Axis(labels=False, ticks=False)
-    return alt.Y("case:N", title=None, sort=list(CASES.values()), axis=axis)
+    return [bars, points] if mirrored else [bars, points, strokes]
 
 
 def _scale(counts: bool) -> alt.Scale:
