@@ -99,3 +99,8 @@ def test_all_figures_can_be_drawn(fits, training, descents):
     assert len({figure.name for figure in made}) == 6
     for figure in made:
         assert drawn(figure).startswith(b"\x89PNG")
+
+
+def test_counts_are_written_out_and_measures_to_three_digits():
+    assert [figures.short(value) for value in (1024, 10_000.0, 4.1e-13, 0.12345)] == ["1,024", "10,000", "4.1e-13", "0.123"]
+    assert figures.short(float("nan")) == "nan"

@@ -2,6 +2,8 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 
@@ -29,6 +31,25 @@ PACKAGES = ("case_studies", "charts", "learners", "localization", "theory")
 def test_an_indented_paragraph_is_shown_as_it_stands_and_lists_and_bars_are_left_alone(written, shown):
     docstrings.as_meant(written)
     assert written == shown
+
+
+class Pair(NamedTuple):
+    """Two numbers."""
+
+    first: int
+
+    @property
+    def doubled(self) -> int:
+        """Twice the first."""
+        return 2 * self.first
+
+
+def test_what_python_says_of_the_fields_of_a_tuple_is_left_out_and_what_people_say_is_not():
+    asked = {}
+    docstrings.setup(SimpleNamespace(connect=asked.__setitem__))
+    skipped = asked["autodoc-skip-member"]
+    assert skipped(None, "class", "first", Pair.first, False, {}) is True
+    assert skipped(None, "class", "doubled", Pair.doubled, False, {}) is None  # Sphinx decides
 
 
 def test_every_module_of_the_packages_is_on_a_page_of_the_book_and_every_page_in_its_contents():

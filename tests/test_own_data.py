@@ -2,16 +2,18 @@
 
 import importlib
 import os
+import re
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 from pydantic import ValidationError
 
-from study import data, estimation, params, predictions, subsets, trials
+from study import data, estimation, params, predictions, subsets, tables, trials
 from study.case_studies import own_data
 from study.data import DataError
 from study.learners import OwnNetwork
@@ -564,3 +566,23 @@ def test_the_stage_leaves_folder_variables_and_modules_as_they_were(tmp_path, mo
 def test_a_command_that_fails_ends_the_stage_with_what_it_said(tmp_path):
     with pytest.raises(RuntimeError, match=r"(?s)`python -m study stage train nothing` failed:.*unknown stage 'train'"):
         own_data._run("python -m study stage train nothing", tmp_path)
+
+
+def test_the_lines_of_the_page_name_the_files_of_the_most_memorized_pictures_and_draw_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("shapes/train/a", "shapes/train/b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(15):
+            Image.new("L", (8, 8)).save(tmp_path / "data" / name / f"{number:02}.png")
+    memorization = pd.DataFrame({"index": np.arange(30), "mem": np.linspace(0, 1, 30)})
+    for setting in ("own-pictures", "own-arrays"):
+        tables.save(setting, "memorization", memorization)
+    page = (STUDY.parent / "notebooks/chapters/08_own_data.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (files,), (drawing,) = ([block for block in blocks if word in block] for word in ("ImageFolder(", ".chart.save("))
+    held = {"tables": tables}
+    exec(files.replace("\n[", "\nnamed = ["), held)
+    exec(drawing, held)
+    assert [(Path(path).parent.name, Path(path).name) for path, _ in held["named"][:2]] == [("b", "14.png"), ("b", "13.png")]
+    with Image.open(tmp_path / "memorization.png") as picture:
+        assert min(picture.size) > 100

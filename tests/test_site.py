@@ -73,7 +73,12 @@ def built(folder: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(site, "front_page", lambda book: "The front page states results.\n")
-        patch.setattr(site, "scorecard_page", lambda: "# Scorecard\n\nNothing has been claimed {cite:p}`feldman2020`.\n")
+        patch.setattr(
+            site,
+            "scorecard_page",
+            lambda expected, chapters: "# Scorecard\n\nNothing has been claimed {cite:p}`feldman2020`.\n",
+        )
+        patch.setattr(site.main_numbers, "summaries", lambda expected: {})
         patch.setattr(site.cards, "cards_page", lambda: "# Data cards\n\nNone.\n")
         return folder / site.build()
 
@@ -161,6 +166,36 @@ def test_the_switch_reaches_a_light_and_a_dark_page(browser, folder):
     colours = look.theme_colours(browser, folder / "index.html")
     assert colours["light"] == "rgb(255, 255, 255)"
     assert sum(int(part) for part in colours["dark"][4:-1].split(",")) < 150
+
+
+def test_the_verdict_is_in_sight_on_every_screen_and_a_run_is_a_line(browser):
+    """Nobody should have to push a table sideways to read the verdict; words of code are not broken into letters."""
+    heads, cells = (
+        ("Claim", "Published", "Measured", "Verdict"),
+        ("A claim of many words. " * 9, "0.70", "no_space" * 9, "reproduced"),
+    )
+    claims = "<table><colgroup>{}</colgroup><thead><tr>{}</tr></thead><tbody><tr>{}</tr></tbody></table>".format(
+        "".join(f'<col style="width: {width}%">' for width in (38, 16, 20, 26)),
+        "".join(f"<th>{head}</th>" for head in heads),
+        "".join(f"<td><p>{cell}</p></td>" for cell in cells),
+    )
+    ran = f"<table><tr><td>train@digits</td><td>2030-01-02 03:04</td><td>{'word ' * 40}</td></tr></table>"
+    files = f"<table><tr><td><code>train_correct</code></td><td>{'word ' * 40}</td></tr></table>"
+    parts = f'<div id="scorecard">{claims}</div><div id="status">{ran}</div><div id="files">{files}</div>'
+    with look.opened(browser, look.PHONE) as (page, _):
+        page.set_content(f'<article class="bd-content bd-article">{parts}</article>')
+        page.add_style_tag(path=ROOT / "book" / "_static" / "study.css")
+        verdict = page.locator("#scorecard td").last.bounding_box()
+        assert verdict["x"] + verdict["width"] <= look.PHONE["width"] and verdict["width"] > 200
+        label = page.locator("#scorecard td").last.evaluate("(cell) => getComputedStyle(cell, '::before').content")
+        assert label == '"Verdict"'
+        lines = "(node) => { const text = new Range(); text.selectNodeContents(node); return text.getClientRects().length }"
+        assert page.locator("#status td").nth(1).evaluate(lines) == 1
+        assert page.locator("#files code").evaluate(lines) == 1
+        page.set_viewport_size(look.TABLET)
+        verdict = page.locator("#scorecard td").last.bounding_box()
+        assert verdict["x"] + verdict["width"] <= look.TABLET["width"]
+        assert page.locator("#scorecard td").first.bounding_box()["width"] > 250
 
 
 def test_every_page_leads_home(folder):

@@ -170,3 +170,28 @@ def test_a_missing_browser_is_named_with_the_remedy(book, tmp_path, monkeypatch)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SupplementFailed, match="apt-get install chromium"):
         supplement.build(book, EDITION, tmp_path / "out.pdf")
+
+
+def test_a_cell_of_code_is_not_torn_over_two_pages(book, tmp_path):
+    code = "\n".join(f"line_{number}" for number in range(12))
+    text = f'<div style="height: 850px"></div><div class="cell_input"><pre>{code}</pre></div><p>Its output.</p>'
+    small = faulty(book, tmp_path, text)
+    printed = supplement.build(small, EDITION, tmp_path / "out.pdf")
+    held = [len(re.findall(r"line_\d", page.extract_text())) for page in PdfReader(printed).pages]
+    assert sorted(held)[-2:] == [0, 12]
+
+
+def test_columns_have_the_widths_that_the_page_gives_them_and_names_of_runs_stay_in_one_line(book):
+    wide = (
+        '<table id="wide"><colgroup><col style="width: 38%"><col style="width: 62%"></colgroup><tr><td>a</td><td>b</td></tr>'
+    )
+    runs = "<td>estimate@a long-name of-a-run</td><td>" + "what it reads, " * 40 + "</td>"
+    page_of = f'<style>{(book / "print.css").read_text()}</style>{wide}</table><article id="status"><table><tr>{runs}</tr>'
+    with supplement.chromium() as page:
+        page.set_content(page_of)
+        width = "(cell) => cell.getBoundingClientRect().width"
+        first = page.eval_on_selector("#wide td", width)
+        assert first == pytest.approx(0.38 * page.eval_on_selector("#wide", width), abs=2)
+        assert page.eval_on_selector("#wide", width) > 0.9 * supplement.PRINTED_WIDTH
+        lines = "(cell) => { const text = new Range(); text.selectNodeContents(cell); return text.getClientRects().length }"
+        assert page.eval_on_selector("#status td", lines) == 1 and page.eval_on_selector("#status td:last-child", lines) > 3

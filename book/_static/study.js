@@ -116,6 +116,13 @@
     return { result, width, ratio };
   }
 
+  // On the page data sets name their columns once; the chart library wants the names in every row.
+  function unpacked(spec) {
+    const rows = ({ fields, rows }) => rows.map((row) => Object.fromEntries(row.map((value, place) => [fields[place], value])));
+    const data = Object.entries(spec.datasets ?? {}).map(([name, held]) => [name, held.fields ? rows(held) : held]);
+    return { ...spec, datasets: Object.fromEntries(data) };
+  }
+
   function showsPictures(view) {
     const parts = VIEWS.flatMap((key) => view[key] ?? []).concat(view.spec ?? []);
     return marks(view).includes("image") || parts.some(showsPictures);
@@ -143,7 +150,7 @@
     target.style.visibility = "hidden";
     target.style.position = "absolute";
     card.append(target);
-    const { result, width } = await drawn(target, JSON.parse(figure.querySelector(".study-spec").textContent), room);
+    const { result, width } = await drawn(target, unpacked(JSON.parse(figure.querySelector(".study-spec").textContent)), room);
     figure.studyView?.finalize();
     figure.studyView = result;
     figure.studyRoom = room;

@@ -10,8 +10,9 @@ case_studies, theory, localization   the experiments behind the chapters
 claims           the ledger: published value, measured value, verdict
 charts, notebooks                    figures, executed chapters
 verbs            what `python -m study` can do; `pipeline` runs stages side by side, as forks of a `warm` process
-site             the book; `finish` makes its pages light and valid, `runs` knows what each run reads,
-                 `freshness` whether it must be made again, `times` tells where the time of a run went
+site             the book; `main_numbers` is its first table, `provenance` leads from claims to runs, `finish` and `lean`
+                 make its pages light and valid, `runs` knows what each run reads, `freshness` whether it must be made
+                 again, `times` where the time of a run went
 library          `estimate` for anyone's masks and results: `from study import estimate`
 inventory        what is published, read from the files; `cards` describes it, `supplement` prints the book,
                  `release` packs a version

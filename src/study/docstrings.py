@@ -14,7 +14,13 @@ CODE = re.compile(r"(``.+?``|`[^`]+`)")
 def setup(app) -> dict:
     """What Sphinx calls when the module stands among its extensions."""
     app.connect("autodoc-process-docstring", lambda app, what, name, obj, options, lines: as_meant(lines))
+    app.connect("autodoc-skip-member", lambda app, what, name, obj, skip, options: says_nothing(obj) or None)
     return {"parallel_read_safe": True}
+
+
+def says_nothing(member: object) -> bool:
+    """Whether Python wrote the docstring of a named tuple's field, which tells its place in the tuple and no more."""
+    return (getattr(member, "__doc__", None) or "").startswith("Alias for field number ")
 
 
 def as_meant(lines: list[str]) -> None:

@@ -2,7 +2,7 @@
 
 Jupyter Book's theme brings two thousand icons to show a dozen, source maps, translations and fonts that nothing uses, and
 puts the formula writer on every page; pandas and xarray write markup that the standard gave up. On the whole book this
-takes 42 MB to 22 MB, and the first page with all it loads from 4.9 MB to 0.9 MB (measured in November 2026).
+takes 50 MB to 26 MB, and the first page with all it loads from 4.9 MB to 0.9 MB (measured in November 2026).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from study import lean
 from study.notebooks import write_text
 
 ICON = re.compile(r'(?:"([a-z0-9-]+)"|([a-z0-9]+)):\[\d+,\d+,\[([^\]]*)\],"[0-9a-f]+",(?:"[^"]*"|\["[^"]*","[^"]*"\])\],?')
@@ -38,6 +39,8 @@ def finish(folder: Path, origins: Mapping[str, str]) -> None:
         write_text(path, mended(path.read_text(encoding="utf-8"), origins.get(name, "")))
     for path in (folder / "_sources").rglob("*.ipynb"):
         write_text(path, slimmed(path.read_text(encoding="utf-8")))
+    for path in (folder / "_static").rglob("*.svg"):
+        write_text(path, lean.drawing(path.read_text(encoding="utf-8")))
     clear(folder / "_static", icons_of(folder))
 
 
@@ -50,7 +53,7 @@ def mended(page: str, origin: str = "") -> str:
     """A page that obeys the standard, names its switches, loads the formula writer only for formulas, tells origins."""
     head, separator, body = page.partition("<body")
     styles, body = _without_styles(body)
-    for step in (_without_obsolete, _with_names):
+    for step in (_without_obsolete, _with_names, lean.specifications):
         body = step(body)
     body = DOWNLOADS.sub(lambda match: match[0] + origin, body)
     head = head.replace("</head>", f"{styles}</head>")

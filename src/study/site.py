@@ -23,7 +23,7 @@ import nbformat
 import vl_convert
 import yaml
 
-from study import cards, claims, finish, runs, tables
+from study import cards, claims, finish, main_numbers, provenance, runs, tables
 from study.charts import VEGALITE, drawing
 from study.notebooks import run_name, write_text
 from study.times import duration
@@ -42,7 +42,9 @@ INTRODUCTION = """What was run to make this book: {found} of {names} runs have l
 *Here* means on the machine that built these pages; *published* runs took long and come with the repository. A number under
 *machine* stands for a processor and the versions of all that can change a result; they are listed below. The *fingerprint*
 covers the parameters: two runs with the same one were asked for the same. *Reads* leads to the runs whose results a run
-starts from, down to the training of the models."""
+starts from, down to the training of the models. `dvc repro --force --single-item <run>` makes a run again from what it
+reads, `git diff dvc.lock` then tells whether anything came out differently, and `python -m study audit <setting> --trials 0`
+trains single models again."""
 HEADER = (
     "| run | started (UTC) | time | where | machine | fingerprint | reads |",
     "|---|---|---:|---|---|---|---|",
@@ -61,9 +63,9 @@ def build(book: Path = Path("book"), records: Path = Path("records"), published:
     Raises SiteFailed if anything in the book gives a warning.
     """
     found, expected = read_records(records, published), runs.load()
-    write_text(book / "scorecard.md", scorecard_page())
-    write_text(book / "front.md", front_page(book))
     chapters = chapter_pages(book)
+    write_text(book / "scorecard.md", scorecard_page(expected, chapters))
+    write_text(book / "front.md", front_page(book))
     linked = {path.stem: f"records/{path.name}" for path in executed_runs(records)} | {
         run: f"{page}.ipynb" for page, run in chapters.items()
     }
@@ -72,6 +74,8 @@ def build(book: Path = Path("book"), records: Path = Path("records"), published:
     copy_executed(records, book / "records")
     rendered = render(book, os.environ.get("STUDY_REPOSITORY"))
     write_narrow_front(book, rendered)
+    numbers = main_numbers.frame(main_numbers.summaries(expected))
+    write_text(rendered / main_numbers.CSV, numbers.to_csv(index=False, lineterminator="\n"))
     finish.finish(rendered, origins(chapters, found))
     return rendered
 
@@ -90,19 +94,22 @@ def origins(chapters: dict[str, str], found: dict[str, dict]) -> dict[str, str]:
     return told | first
 
 
-def scorecard_page() -> str:
-    """The scorecard of `claims.yaml`, judged on the tables of the current folder."""
-    scorecard = claims.scorecard_markdown(claims.judge(claims.load()))
+def scorecard_page(expected: dict[str, runs.Run], chapters: dict[str, str]) -> str:
+    """The scorecard of `claims.yaml`, judged on the tables of the current folder, and where each number is from."""
+    ledger, pages = claims.load(), {run: page for page, run in chapters.items()}
+    scorecard = claims.scorecard_markdown(provenance.with_origins(claims.judge(ledger), ledger, expected, pages))
     return scorecard if scorecard.startswith("# ") else f"# Scorecard\n\n{scorecard}"
 
 
 def front_page(book: Path) -> str:
-    """What the front page says of the results: the answer in three sentences, one figure, the scorecard's head."""
+    """What the front page says of the results: the answer in three sentences, one figure, numbers, claims."""
     summary, removal = tables.load("digits-mlp", "summary"), tables.load("digits-mlp", "removal")
     head = claims.readme_head(claims.judge(claims.load()))
     figure = front_figure(book)
     shown = [front_markup(figure)] if figure else []
-    return "\n\n".join([answer(summary, removal["influencers"]), *shown, "## What was tested", head]) + "\n"
+    numbers = main_numbers.markdown(main_numbers.summaries(runs.load()))
+    parts = [answer(summary, removal["influencers"]), *shown, "## The main numbers", numbers, "## What was tested", head]
+    return "\n\n".join(parts) + "\n"
 
 
 def answer(summary: dict, influencers: dict) -> str:

@@ -237,5 +237,10 @@ def _colours(count: int) -> alt.Scale:
     return alt.Scale(range=[BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GREY, "#000000"][:count])
 
 
+def short(value: float) -> str:
+    """A number of a table: counts in full, everything else to three digits."""
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.3g}"
+
+
 def _numbers(*names: str) -> list[alt.Tooltip]:
     return [alt.Tooltip(f"{name}:Q", format=".3g") for name in names]
