@@ -4,6 +4,7 @@
 configuration, styles and scripts around one executed sample chapter.
 """
 
+import json
 import os
 import re
 import shutil
@@ -105,6 +106,48 @@ def test_a_chapter_has_charts_and_formulas_to_draw(browser, folder):
         look.visit(page, sorted((folder / "chapters").glob("*.html"))[0])
         assert page.locator(".study-figure svg").count() >= 1
         assert page.locator("mjx-container").count() >= 1
+
+
+def test_a_chart_that_is_fitted_to_a_phone_is_drawn_once(browser, folder):
+    """Each trial of a width would draw all marks again: seconds for thousands of them, in which the page stands still."""
+    keep_drawings = """
+        window.drawings = [];
+        const make = Document.prototype.createElementNS;
+        Document.prototype.createElementNS = function (space, name, ...more) {
+            const made = make.call(this, space, name, ...more);
+            if (name === "svg") window.drawings.push(made);
+            return made;
+        };"""
+    with look.opened(browser, look.PHONE) as (page, _):
+        page.add_init_script(keep_drawings)
+        look.visit(page, sorted((folder / "chapters").glob("*.html"))[0])
+        drawn = page.evaluate("() => window.drawings.filter((svg) => svg.classList.contains('marks')).length")
+        assert drawn == page.locator(".study-figure[data-drawn='true'] svg.marks").count() >= 1
+        assert page.locator(".study-chart svg.marks").first.bounding_box()["width"] < look.PHONE["width"]
+
+
+def test_the_heads_of_narrow_columns_do_not_run_into_one_another(browser, folder, tmp_path):
+    heads = ["clusters within each class", "clusters blind to labels"]
+    rows = pd.DataFrame(
+        [(x, x, head, row) for x in range(3) for head in heads for row in "ab"], columns=["x", "y", "head", "row"]
+    )
+    chart = alt.Chart(rows).mark_line().encode(x="x:Q", y="y:Q").facet(column="head:N", row="row:N")
+    spec = json.dumps(charts.specification(charts.Figure("grid", chart, rows, "Lines.", "Lines.")))
+    figure = (
+        '<figure class="study-figure" id="grid"><div class="study-chart"></div>'
+        f'<script class="study-spec" type="application/json">{spec}</script></figure>'
+    )
+    static = (folder / "_static").as_uri()
+    notebooks.write_text(
+        tmp_path / "page.html",
+        f'<!doctype html><link rel="stylesheet" href="{static}/study.css"><main style="width: 350px">'
+        f'{figure}</main><script src="{static}/study.js"></script>',
+    )
+    with look.opened(browser, look.PHONE) as (page, complaints):
+        page.goto((tmp_path / "page.html").as_uri())
+        page.locator("#grid[data-drawn='true']").wait_for(state="attached")
+        first, second = (page.locator(".role-column-header text").nth(place).bounding_box() for place in (0, 1))
+        assert first["x"] + first["width"] < second["x"] and complaints == []
 
 
 def test_downloads_are_a_picture_a_drawing_and_a_table(folder):

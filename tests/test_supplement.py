@@ -183,7 +183,8 @@ def test_a_cell_of_code_is_not_torn_over_two_pages(book, tmp_path):
 
 def test_columns_have_the_widths_that_the_page_gives_them_and_names_of_runs_stay_in_one_line(book):
     wide = (
-        '<table id="wide"><colgroup><col style="width: 38%"><col style="width: 62%"></colgroup><tr><td>a</td><td>b</td></tr>'
+        '<table id="wide"><colgroup><col style="width: 38%"><col style="width: 62%"></colgroup>'
+        f"<tr><td>a</td><td><code>{'tables/' * 20}</code></td></tr>"
     )
     runs = "<td>estimate@a long-name of-a-run</td><td>" + "what it reads, " * 40 + "</td>"
     page_of = f'<style>{(book / "print.css").read_text()}</style>{wide}</table><article id="status"><table><tr>{runs}</tr>'

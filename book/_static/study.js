@@ -61,6 +61,11 @@
   // Names of more than a few words, at the side of a chart, in two lines.
   const TWO_LINES = "length(datum.label) < 21 ? datum.label : split(replace(datum.label, regexp('^(.{1,20})\\\\s'), '$1\\n'), '\\n')";
 
+  // The heads of narrow columns would run into one another.
+  function inTwoLines(column) {
+    return { ...column, header: { labelExpr: TWO_LINES, labelBaseline: "bottom", ...column.header } };
+  }
+
   // Long axis titles and names in several lines, legends below, a single row of small charts as a single column.
   function compacted(encoding, letters, legends) {
     const { column, ...kept } = encoding;
@@ -76,7 +81,8 @@
       return [channel, { ...definition, ...changes }];
     }));
     if (!column) return copy;
-    return copy.row || copy.facet ? { ...copy, column } : { ...copy, facet: { ...column, columns: 1 } };
+    if (!copy.row && !copy.facet) return { ...copy, facet: { ...column, columns: 1 } };
+    return { ...copy, column: inTwoLines(column) };
   }
 
   // The same views one below the other, legends underneath: for a screen too narrow to hold them side by side.
@@ -86,6 +92,7 @@
     for (const key of VIEWS) if (copy[key]) copy[key] = copy[key].map((part) => stacked(part, letters, legends));
     if (copy.spec) copy.spec = stacked(copy.spec, letters, legends);
     if (copy.columns) copy.columns = 1;
+    if (copy.facet?.column) copy.facet = { ...copy.facet, column: inTwoLines(copy.facet.column) };
     if (copy.title) copy.title = wrapped(copy.title, letters);
     if (copy.encoding) copy.encoding = compacted(copy.encoding, letters - 10, legends);
     if (copy.config) {
@@ -96,24 +103,31 @@
     return copy;
   }
 
-  async function embed(target, spec) {
+  async function embed(target, spec, renderer = "svg") {
     const embedVega = await loadVega();
-    const options = { mode: "vega-lite", renderer: "svg", actions: false, tooltip: { theme: "light" } };
-    const result = await embedVega(target, spec, options);
-    return { result, width: Number(target.querySelector("svg").getAttribute("width")) };
+    return embedVega(target, spec, { mode: "vega-lite", renderer, actions: false, tooltip: { theme: "light" } });
+  }
+
+  // How wide a chart would be. To draw thousands of marks takes seconds, to lay them out a thousandth of that.
+  async function measured(target, spec) {
+    const { view, finalize } = await embed(target, spec, "none");
+    const { left = 0, right = 0 } = view.padding();
+    const width = view._viewWidth + left + right;
+    finalize();
+    return width;
   }
 
   // Axes and legends do not shrink with the views: two measurements tell how much does, and so the ratio that fits.
   async function fitted(target, spec, room) {
-    let [ratio, before, { result, width }] = [1, null, await embed(target, spec)];
+    let [ratio, before, fitting, width] = [1, null, spec, await measured(target, spec)];
     for (let step = 0; width > room && step < 4; step += 1) {
       const slope = before && before.width > width ? (before.width - width) / (before.ratio - ratio) : 2 * width;
       before = { ratio, width };
       ratio = Math.max(0.1, ratio - (width - room + 2) / slope);
-      result.finalize();
-      ({ result, width } = await embed(target, narrowed(spec, ratio)));
+      fitting = narrowed(spec, ratio);
+      width = await measured(target, fitting);
     }
-    return { result, width, ratio };
+    return { spec: fitting, width, ratio };
   }
 
   // On the page data sets name their columns once; the chart library wants the names in every row.
@@ -128,34 +142,30 @@
     return marks(view).includes("image") || parts.some(showsPictures);
   }
 
-  // Tries the views as they are, then stacked, then with one legend entry a line, until they are not squeezed.
+  // Tries the views as they are, then stacked, then with one legend entry a line, until they are not squeezed; draws once.
   async function drawn(target, spec, room) {
     // A gallery is a picture as a whole, with its labels in their places: the style sheet makes it smaller.
-    if (showsPictures(spec)) return { ...await embed(target, spec), width: room };
+    if (showsPictures(spec)) return { result: await embed(target, spec), width: room };
     let best = await fitted(target, spec, room);
     for (const [least, columns] of [[0.6, 3], [0.3, 1]]) {
       if (best.width <= room && best.ratio >= least) break;
       const legends = { orient: "bottom", columns, labelLimit: room - 40, titleLimit: room - 20 };
-      best.result.finalize();
       best = await fitted(target, stacked(spec, Math.floor(room / 7.5), legends), room);
     }
-    return best;
+    return { result: await embed(target, best.spec), width: best.width };
   }
 
   async function draw(figure) {
     const card = figure.querySelector(".study-chart");
     const style = getComputedStyle(card);
     const room = card.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+    // Drawn outside the page and put in whole: the browser would ask the style sheets anew at each of thousands of marks.
     const target = document.createElement("div");
-    target.style.visibility = "hidden";
-    target.style.position = "absolute";
-    card.append(target);
     const { result, width } = await drawn(target, unpacked(JSON.parse(figure.querySelector(".study-spec").textContent)), room);
     figure.studyView?.finalize();
     figure.studyView = result;
     figure.studyRoom = room;
     card.classList.toggle("wide", width > room);
-    target.removeAttribute("style");
     card.replaceChildren(target);
     figure.dataset.drawn = "true";
     letScroll();
