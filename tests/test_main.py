@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from study import notebooks, predictions, progress, trials
+from study import notebooks, params, predictions, progress, trials
 from study import verbs as command
 from study.progress import Progress
 
@@ -148,7 +148,7 @@ def test_the_module_runs_as_a_program():
 
 def test_a_mistake_of_ours_shows_its_traceback(study, run, monkeypatch):
     """Only what a user can mend is one line."""
-    monkeypatch.setattr(command.params, "load", lambda: 1 / 0)
+    monkeypatch.setattr(params, "load", lambda: 1 / 0)
     monkeypatch.setattr(sys, "argv", ["study", "audit", "toy"])
     with pytest.raises(ZeroDivisionError):
         command.main()

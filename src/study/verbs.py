@@ -15,20 +15,17 @@ import typer
 import yaml
 from yaml import YAMLError
 
-from study import data, notebooks, params
-from study.data import DataError
-from study.predictions import PredictionError
-from study.workers import TrainingError
+from study import notebooks
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-ABOUT_FILES = (FileNotFoundError, YAMLError, DataError, PredictionError)
-MENDABLE = (ValueError, TypeError, *ABOUT_FILES, TrainingError, notebooks.NotebookFailed)
 STAGES, CHAPTERS = Path("notebooks/stages"), Path("notebooks/chapters")
 
 
 @app.command()
 def stage(name: str, item: Annotated[str, typer.Argument(help="the setting, for stages that run once for each")] = ""):
     """Run one stage of the pipeline through its notebook; the executed copy is kept in records/."""
+    from study import data, params
+
     source = _known(name, {path.stem: path for path in STAGES.glob("*.md")}, "stage")
     study = params.load()
     if not item and "setting" in notebooks.parameters_of(source):
@@ -48,6 +45,8 @@ def chapter(
     set_: Annotated[list[str] | None, typer.Option("--set", help="name=value; makes a preview outside the pipeline")] = None,
 ):
     """Execute one chapter with its parameters from params.yaml; with --set, a preview with others in .preview/."""
+    from study import params
+
     source = _known(name, {re.sub(r"^\d+_", "", path.stem): path for path in CHAPTERS.glob("*.md")}, "chapter")
     study = params.load()
     values = study.chapter(name) | dict(_assignment(text) for text in set_ or ())
@@ -68,7 +67,7 @@ def audit(
     threshold: Annotated[float, typer.Option(help="least agreement in per cent, 100 for every bit", min=0, max=100)] = 99.9,
 ):
     """Train single trials again and compare each with its row of the prediction file; exit code 1 below the threshold."""
-    from study import audit
+    from study import audit, params
 
     report = audit.audit(setting, params.load().setting(setting), [*(trials or []), *(more or [])] or [0])
     typer.echo(audit.summary(report, threshold))
@@ -83,6 +82,7 @@ def train(
     out: Annotated[Path, typer.Option(help="the prediction file to write; if it is there, its rows are kept")],
 ):
     """Train a range of trials on this machine into a file of its own, which `merge` adds to the prediction file."""
+    from study import params
     from study.trials import train_range
 
     train_range(setting, params.load().setting(setting), _range(trials), out)
@@ -92,6 +92,7 @@ def train(
 @app.command()
 def merge(setting: str, files: Annotated[list[Path], typer.Argument(help="prediction files of this setting")]):
     """Add rows that other machines trained to the setting's prediction file, after checking that they belong to it."""
+    from study import params
     from study.trials import merge as run
 
     chosen = params.load().setting(setting)
@@ -222,9 +223,21 @@ def main() -> None:
     """Errors that a user can mend end with one line and exit code 2; anything else shows its traceback."""
     try:
         app(prog_name="python -m study")
-    except MENDABLE as error:
+    except Exception as error:
+        if not isinstance(error, _mendable()):
+            raise
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
+
+
+def _mendable() -> tuple[type[Exception], ...]:
+    """The errors that a user can mend. What defines them imports torch, which takes seconds that not every verb needs."""
+    from study.data import DataError
+    from study.predictions import PredictionError
+    from study.workers import TrainingError
+
+    about_files = (FileNotFoundError, YAMLError, DataError, PredictionError)
+    return (ValueError, TypeError, *about_files, TrainingError, notebooks.NotebookFailed)
 
 
 if __name__ == "__main__":
