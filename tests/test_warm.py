@@ -45,7 +45,7 @@ except KeyboardInterrupt:
 ALIVE = """
 import os, time
 print(os.getpid(), flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -123,8 +123,11 @@ def test_it_ends_with_the_one_that_asked_for_it(folder, environment):
     forked = int(asking.stdout.readline())
     assert forked != asking.pid
     asking.kill()
-    asking.communicate()
-    assert gone(forked)
+    asking.wait()
+    try:
+        assert gone(forked)
+    finally:
+        asking.stdout.close()
 
 
 def test_one_that_is_killed_is_told_by_its_exit_code(folder, environment):
