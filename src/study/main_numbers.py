@@ -63,9 +63,7 @@ def _explained(found: Mapping[str, dict]) -> str:
 def frame(found: Mapping[str, dict]) -> pd.DataFrame:
     """One row a setting and quantity, with the `COLUMNS`; NaN where a quantity has no threshold, error or counterpart."""
     rows = [row for setting, summary in found.items() for row in _rows(setting, summary)]
-    return pd.DataFrame(
-        rows, columns=["setting", "data", "n", "t", "quantity", "threshold", "value", "std_error", "by_chance"]
-    )
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _rows(setting: str, summary: dict) -> list[dict]:

@@ -42,8 +42,8 @@ def memorized_and_pairs(table: pd.DataFrame) -> Figure:
         "Controls (blue), each above a counterpart in which the effect must be there (orange). Black strokes: what was "
         "expected in closed form, where there is one. Pairs are counted with the talk's thresholds; circles: those of the "
         "mirrored tail. Bars: two standard errors over worlds, mostly smaller than the dots.",
-        "Ten rows of dots in two panels. Blue dots lie at zero, except the memorization of random labels, which lies near "
-        "nine tenths, and the pairs of digits with random labels, which are many.",
+        "Ten rows of dots in two panels: memorization and pairs of five controls, each above its counterpart. Strokes mark "
+        "what was expected.",
     )
 
 
@@ -118,6 +118,5 @@ def worth_of_memorized(table: pd.DataFrame) -> Figure:
         shown,
         "What a memorized example is worth: tests that fresh networks lose for each one removed. With random labels that "
         "must be zero, whatever the list of pairs says. Bars: two standard errors over worlds.",
-        "Four rows of dots with error bars. Those of random inputs and of random labels lie at zero, those of near copies "
-        "near nine tenths, and those of true labels to the right of zero, most for memorized examples.",
+        "Rows of dots with error bars, for memorized and for random examples, and a dashed line where nothing is lost.",
     )
